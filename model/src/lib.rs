@@ -1,0 +1,29 @@
+//! What a proxy is told: the discovery contract, the typed configuration that both sides share, and the pure decisions
+//! on it.
+//!
+//! The operator compiles Kubernetes objects to these types; the proxy acts on them. Nothing here knows Kubernetes'
+//! API, does I/O or reads a clock.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod class;
+pub mod endpoint;
+pub mod inbound;
+pub mod outbound;
+pub mod protocol;
+pub mod route;
+pub mod settings;
+pub mod target;
+pub mod version;
+pub mod wire;
+pub mod workload;
+
+pub use class::{Classification, GrpcOutcome, ResponseClass, ResponseMatch, classify};
+pub use endpoint::{Endpoint, EndpointUpdate};
+pub use inbound::{Inbound, InboundPort, InboundService};
+pub use outbound::{DirectReason, Forward, Outbound, ServicePort};
+pub use protocol::Protocol;
+pub use route::{ObjectRef, PathRegex, RequestMatch, Route};
+pub use target::Target;
+pub use version::Version;
+pub use wire::WireError;
+pub use workload::{Workload, WorkloadKind};
