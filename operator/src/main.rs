@@ -1,2 +1,2 @@
-//! x
+//! The operator's binary: starts `app`.
 fn main() {}

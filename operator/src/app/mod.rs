@@ -1,0 +1,1 @@
+//! Wiring: flags, logging, start, readiness and shutdown. Nothing is decided here.

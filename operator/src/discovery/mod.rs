@@ -1,0 +1,1 @@
+//! The discovery stream: subscriptions, updates and acknowledgements of proxies.

@@ -1,0 +1,1 @@
+//! What the cluster holds, as small values kept up to date by watches.

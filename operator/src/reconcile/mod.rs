@@ -1,0 +1,1 @@
+//! What the operator writes: certificates, webhook configurations, trust bundles, status.
