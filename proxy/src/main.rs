@@ -1,2 +1,2 @@
-//! x
+//! The binary `conduit-proxy`.
 fn main() {}

@@ -1,0 +1,1 @@
+//! The room `inbound` of the data plane.

@@ -1,0 +1,1 @@
+//! The room `listen` of the data plane.

@@ -1,0 +1,1 @@
+//! The room `outbound` of the data plane.

@@ -1,0 +1,1 @@
+//! The room `outcome` of the data plane.

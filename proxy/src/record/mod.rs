@@ -1,0 +1,1 @@
+//! The room `record` of the data plane.

@@ -1,0 +1,1 @@
+//! The room `upstream` of the data plane.
