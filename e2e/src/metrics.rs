@@ -1,0 +1,116 @@
+//! Reading a proxy's metrics, through the API server as a user without Prometheus would.
+
+use crate::case::Case;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The port of a proxy's admin server.
+const ADMIN_PORT: u16 = 4191;
+
+/// One reading of a proxy's metrics.
+#[derive(Debug, Default)]
+pub struct Scrape {
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Scrape {
+    /// Sum over the series of `name` that have all of these labels; 0 where there is none.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let matches = |sample: &&Sample| {
+            sample.name == name && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))
+        };
+        self.samples.iter().filter(matches).map(|sample| sample.value).sum()
+    }
+
+    /// The values that `label` has in the series of `name`.
+    pub fn values(&self, name: &str, label: &str) -> Vec<&str> {
+        let mut values: Vec<_> = self
+            .samples
+            .iter()
+            .filter(|s| s.name == name)
+            .filter_map(|s| s.labels.get(label))
+            .map(String::as_str)
+            .collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let samples =
+            lines.map(|line| sample(line).with_context(|| format!("no sample: {line}"))).collect::<Result<_>>()?;
+        Ok(Self { samples })
+    }
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let (series, rest) = match line.split_once('{') {
+        Some((name, rest)) => {
+            let (labels, rest) = rest.split_once('}')?;
+            ((name, labels), rest)
+        }
+        None => {
+            let (name, rest) = line.split_once(' ')?;
+            ((name, ""), rest)
+        }
+    };
+    let labels = series.1.split_terminator(',').map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        Some((key.to_owned(), value.trim_matches('"').to_owned()))
+    });
+    Some(Sample {
+        name: series.0.to_owned(),
+        labels: labels.collect::<Option<_>>()?,
+        value: rest.split_whitespace().next()?.parse().ok()?,
+    })
+}
+
+impl Case {
+    /// Reads the metrics of a pod's proxy.
+    ///
+    /// # Errors
+    /// Where the pod has no proxy, or its proxy does not answer.
+    pub async fn scrape(&self, pod: &str) -> Result<Scrape> {
+        let answer = self.admin(pod, "GET /metrics").await?;
+        Scrape::parse(&answer)
+    }
+
+    /// The body of what a proxy's admin server answers, which has to be 200.
+    ///
+    /// # Errors
+    /// Where it is not, or the proxy does not answer.
+    pub async fn admin(&self, pod: &str, request: &str) -> Result<String> {
+        let mut forward = self.pods().portforward(pod, &[ADMIN_PORT]).await?;
+        let mut stream = forward.take_stream(ADMIN_PORT).context("no stream to the port")?;
+        stream.write_all(format!("{request} HTTP/1.0\r\nhost: admin\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP response")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{request} of {pod}: {head}");
+        Ok(body.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_summed_by_the_labels_asked_for() {
+        let text = "# TYPE a counter\na_total{x=\"1\",y=\"p\"} 2\na_total{x=\"1\",y=\"q\"} 3\na_total{x=\"2\",y=\"p\"} 5\nup 1\n# EOF\n";
+        let scrape = Scrape::parse(text).unwrap();
+        assert_eq!(scrape.sum("a_total", &[("x", "1")]), 5.0);
+        assert_eq!(scrape.sum("a_total", &[]), 10.0);
+        assert_eq!(scrape.sum("up", &[]), 1.0);
+        assert_eq!(scrape.values("a_total", "y"), ["p", "q"]);
+    }
+}
