@@ -183,6 +183,10 @@ impl Connection {
             match (&self.socket).read(&mut self.buffer) {
                 Ok(length) => break length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let source = io::Error::new(io::ErrorKind::TimedOut, "no answer within ten seconds");
+                    return Err(InterceptError::Socket { doing, source });
+                }
                 Err(source) => return Err(InterceptError::Socket { doing, source }),
             }
         };
