@@ -1,0 +1,75 @@
+//! What the operator told of the proxy's own workload: its ports, their Services, and whether the pod has been told to
+//! stop. `discovery` writes it on the control thread; `inbound` reads it on the workers.
+
+use arc_swap::ArcSwapOption;
+use conduit_model::Inbound;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The inbound configuration as it is known now.
+#[derive(Debug)]
+pub struct Own {
+    config: ArcSwapOption<Inbound>,
+    terminating: watch::Sender<bool>,
+}
+
+impl Own {
+    /// Nothing known yet, and not terminating.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { config: ArcSwapOption::empty(), terminating: watch::Sender::new(false) })
+    }
+
+    /// Takes the operator's newest answer. Termination is final: a pod that was told to stop does not start again, even
+    /// if a replica that lags behind says so.
+    pub fn apply(&self, inbound: Arc<Inbound>) {
+        if inbound.terminating {
+            self.terminating.send_if_modified(|terminating| !std::mem::replace(terminating, true));
+        }
+        self.config.store(Some(inbound));
+    }
+
+    /// The configuration, once one is known.
+    pub fn config(&self) -> Option<Arc<Inbound>> {
+        self.config.load_full()
+    }
+
+    /// Turns true when the pod has been told to stop: serve on, and ask peers to go elsewhere.
+    pub fn terminating(&self) -> watch::Receiver<bool> {
+        self.terminating.subscribe()
+    }
+
+    /// The configuration without counting a reference, for one look.
+    pub(crate) fn peek(&self) -> arc_swap::Guard<Option<Arc<Inbound>>> {
+        self.config.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conduit_model::{Workload, WorkloadKind};
+
+    fn inbound(terminating: bool) -> Arc<Inbound> {
+        let workload = Workload {
+            namespace: "shop".into(),
+            service_account: "web".into(),
+            kind: WorkloadKind::Deployment,
+            name: "web".into(),
+            pod: "web-1".into(),
+        };
+        Arc::new(Inbound { workload, ports: Vec::new(), terminating })
+    }
+
+    #[test]
+    fn a_pod_that_was_told_to_stop_stays_so() {
+        let own = Own::new();
+        let terminating = own.terminating();
+        assert!(own.config().is_none());
+        own.apply(inbound(false));
+        assert!(!*terminating.borrow());
+        own.apply(inbound(true));
+        own.apply(inbound(false));
+        assert!(*terminating.borrow());
+        assert_eq!(own.config(), Some(inbound(false)));
+    }
+}
