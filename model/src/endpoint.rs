@@ -63,8 +63,8 @@ impl EndpointUpdate {
         }
     }
 
-    /// Carries the change out on `endpoints`.
-    pub fn apply(self, endpoints: &mut BTreeMap<SocketAddr, Endpoint>) {
+    /// Carries the change out on `endpoints`, held by value or shared.
+    pub fn apply<E: From<Endpoint>>(self, endpoints: &mut BTreeMap<SocketAddr, E>) {
         let (add, remove) = match self {
             Self::Whole(all) => {
                 endpoints.clear();
@@ -75,7 +75,7 @@ impl EndpointUpdate {
         for address in remove {
             endpoints.remove(&address);
         }
-        endpoints.extend(add.into_iter().map(|endpoint| (endpoint.address, endpoint)));
+        endpoints.extend(add.into_iter().map(|endpoint| (endpoint.address, endpoint.into())));
     }
 
     /// Writes the change as a message.

@@ -3,7 +3,7 @@
 use crate::{endpoint::Endpoint, inbound::Inbound, outbound::Outbound};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{borrow::Borrow, collections::BTreeMap, fmt, net::SocketAddr};
 
 /// The first 16 bytes of the SHA-256 of a resource's encoded form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,9 +20,10 @@ impl Version {
         Self::of(&[outbound.to_wire().encode_to_vec()])
     }
 
-    /// Version of a set of endpoints.
-    pub fn of_endpoints(endpoints: &BTreeMap<SocketAddr, Endpoint>) -> Self {
-        let encoded: Vec<_> = endpoints.values().map(|e| e.to_wire().encode_length_delimited_to_vec()).collect();
+    /// Version of a set of endpoints, held by value or shared.
+    pub fn of_endpoints<E: Borrow<Endpoint>>(endpoints: &BTreeMap<SocketAddr, E>) -> Self {
+        let encode = |endpoint: &E| endpoint.borrow().to_wire().encode_length_delimited_to_vec();
+        let encoded: Vec<_> = endpoints.values().map(encode).collect();
         Self::of(&encoded)
     }
 

@@ -1,1 +1,3 @@
-//! The room `app`.
+//! Wires the rooms together: settings, threads, signals, logging, the admin server.
+
+pub mod settings;
