@@ -1,0 +1,198 @@
+//! What the first bytes of a connection say about its protocol.
+//!
+//! The bytes are looked at in the kernel's buffer and stay there, so that whatever serves the connection reads it from
+//! its first byte and no stream has to be wrapped.
+
+use conduit_model::Protocol;
+use std::{future::poll_fn, io, task::Poll, time::Duration};
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// Most bytes that are looked at. A request line that is longer is judged by its beginning.
+const WINDOW: usize = 2048;
+
+/// The start of an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Longest method that is looked for; the longest registered one, `UPDATEREDIRECTREF`, has 17 letters.
+const LONGEST_METHOD: usize = 32;
+
+/// What a client showed of its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detected {
+    /// The first bytes tell it.
+    Protocol(Protocol),
+    /// Bytes came, too few to tell.
+    Unfinished,
+    /// Nothing came.
+    Silence,
+}
+
+/// Looks at the first bytes of `stream` for as long as `within`.
+///
+/// # Errors
+/// The stream's.
+pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<Detected> {
+    let mut seen = Detected::Silence;
+    match tokio::time::timeout(within, judge_as_bytes_come(stream, &mut seen)).await {
+        Ok(protocol) => protocol.map(Detected::Protocol),
+        Err(_elapsed) => Ok(seen),
+    }
+}
+
+async fn judge_as_bytes_come(stream: &TcpStream, seen: &mut Detected) -> io::Result<Protocol> {
+    loop {
+        stream.readable().await?;
+        match judge_now(stream).await? {
+            Detected::Protocol(protocol) => return Ok(protocol),
+            Detected::Unfinished => *seen = Detected::Unfinished,
+            // Woken for nothing.
+            Detected::Silence => {}
+        }
+        // The bytes stay unread, so the stream would be readable for ever: forget that it is, until more come. Nothing
+        // is lost, because no event is taken from the kernel between the look and this line: this runtime has one thread.
+        let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+/// A look at what is there now. Kept apart so that the window is on the stack only while it is looked at.
+async fn judge_now(stream: &TcpStream) -> io::Result<Detected> {
+    let mut window = [0; WINDOW];
+    let mut bytes = ReadBuf::new(&mut window);
+    Ok(match poll_fn(|cx| Poll::Ready(stream.poll_peek(cx, &mut bytes))).await {
+        Poll::Pending => Detected::Silence,
+        // The peer has closed its side before it said a word.
+        Poll::Ready(Ok(0)) => Detected::Protocol(Protocol::Opaque),
+        Poll::Ready(Ok(_)) => judge(bytes.filled()).map_or(Detected::Unfinished, Detected::Protocol),
+        Poll::Ready(Err(error)) => return Err(error),
+    })
+}
+
+/// The protocol that starts with `bytes`; none where more could tell.
+fn judge(bytes: &[u8]) -> Option<Protocol> {
+    if HTTP2_PREFACE.starts_with(bytes) {
+        return (bytes.len() == HTTP2_PREFACE.len()).then_some(Protocol::Http2);
+    }
+    if bytes.starts_with(HTTP2_PREFACE) {
+        return Some(Protocol::Http2);
+    }
+    if let Some(tls) = client_hello(bytes) {
+        return tls.then_some(Protocol::Tls);
+    }
+    request_line(bytes).map(|http| if http { Protocol::Http1 } else { Protocol::Opaque })
+}
+
+/// Whether a TLS handshake record (RFC 8446 section 5.1) starts here: `Some(true)` if so, `Some(false)` if it still
+/// can, none if not.
+fn client_hello(bytes: &[u8]) -> Option<bool> {
+    match *bytes {
+        [22, 3, 0..=4, _, _, kind, ..] => (kind == 1).then_some(true),
+        [22, 3, 0..=4, ..] | [22, 3] | [22] => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether an HTTP/1 request line (RFC 9112 section 3) starts here; none where more could tell. Other protocols of
+/// lines start with a word too (`EHLO there`, `CONNECT {"verbose":true}`), so the version at the line's end decides.
+fn request_line(bytes: &[u8]) -> Option<bool> {
+    let method = bytes.iter().take(LONGEST_METHOD + 1).take_while(|byte| is_token(**byte)).count();
+    match bytes.get(method) {
+        None if method <= LONGEST_METHOD => return None,
+        Some(b' ') if method > 0 && method <= LONGEST_METHOD => {}
+        _ => return Some(false),
+    }
+    let rest = &bytes[method + 1..];
+    match rest.iter().position(|byte| *byte == b'\n') {
+        Some(end) => {
+            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+            let version = line.iter().rposition(|byte| *byte == b' ').map(|space| &line[space + 1..]);
+            Some(matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0")))
+        }
+        None if bytes.len() < WINDOW => None,
+        // Too long for the window: only a target goes on for so long without a space.
+        None => Some(rest.iter().all(u8::is_ascii_graphic)),
+    }
+}
+
+/// A character of a token (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    #[test]
+    fn the_first_bytes_tell_the_protocol() {
+        let long = [b"GET /".to_vec(), vec![b'a'; WINDOW]].concat();
+        let cases: [(&[u8], Option<Protocol>); 22] = [
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", Some(Protocol::Http1)),
+            (b"GET / HTTP/1.0\n", Some(Protocol::Http1)),
+            (b"POST http://web/x?a=b HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"CONNECT web:443 HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (b"M-SEARCH * HTTP/1.1\r\n", Some(Protocol::Http1)),
+            (&long, Some(Protocol::Http1)),
+            (b"GET / HTTP/1.1", None),
+            (b"GE", None),
+            (b"", None),
+            (b"PRI", None),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Protocol::Http2)),
+            (b"\x16\x03\x01\x02\x00\x01\x00", Some(Protocol::Tls)),
+            (b"\x16\x03\x01", None),
+            (b"\x16\x03\x01\x02\x00\x02", Some(Protocol::Opaque)),
+            (b"\x16\x09", Some(Protocol::Opaque)),
+            (b"EHLO there\r\n", Some(Protocol::Opaque)),
+            (b"CONNECT {\"verbose\":true}\r\n", Some(Protocol::Opaque)),
+            (b"PING\r\n", Some(Protocol::Opaque)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(Protocol::Opaque)),
+            (b" GET / HTTP/1.1\r\n", Some(Protocol::Opaque)),
+            (&[b'A'; LONGEST_METHOD + 1], Some(Protocol::Opaque)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(judge(bytes), expected, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_request_line_that_comes_in_pieces_is_waited_for_and_stays_unread() {
+        let (mut client, server) = pair().await;
+        let send = async {
+            for piece in ["GET ", "/books", " HTTP/1.1\r\n", "\r\n"] {
+                client.write_all(piece.as_bytes()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (detected, ()) = tokio::join!(detect(&server, Duration::from_secs(5)), send);
+        assert_eq!(detected.unwrap(), Detected::Protocol(Protocol::Http1));
+        let mut all = [0; 64];
+        assert_eq!(server.try_read(&mut all).unwrap(), "GET /books HTTP/1.1\r\n\r\n".len());
+    }
+
+    #[tokio::test]
+    async fn silence_and_a_word_that_does_not_end_are_told_apart() {
+        let (mut client, server) = pair().await;
+        assert_eq!(detect(&server, Duration::from_millis(10)).await.unwrap(), Detected::Silence);
+        client.write_all(b"GE").await.unwrap();
+        assert_eq!(detect(&server, Duration::from_millis(50)).await.unwrap(), Detected::Unfinished);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_without_a_word_is_opaque() {
+        let (client, server) = pair().await;
+        drop(client);
+        let detected = detect(&server, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(detected, Detected::Protocol(Protocol::Opaque));
+    }
+}
