@@ -84,7 +84,7 @@ fn each_pod_of_the_test_data_becomes_what_its_golden_file_says() {
 fn a_probe_that_another_webhook_adds_later_is_rewritten_when_asked_again() {
     let namespace: NamespaceObject = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
     let probe = |port| json!({"tcpSocket": {"port": port}});
-    let pod = json!({"spec": {"containers": [{"name": "db", "livenessProbe": probe(6379)}]}});
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "db", "livenessProbe": probe(6379)}]}});
     let Decision::Inject(plan) = decide_on(&namespace, &pod) else { panic!("the pod is injected") };
     let mut pod = patched(&pod, &plan);
     pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "late", "readinessProbe": probe(80)}));
@@ -100,7 +100,7 @@ fn a_probe_that_another_webhook_adds_later_is_rewritten_when_asked_again() {
 #[test]
 fn a_field_that_this_build_has_no_name_for_survives() {
     let namespace: NamespaceObject = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    let pod = json!({"spec": {"containers": [{"name": "app", "fromTheFuture": {"deep": [1]}}], "alsoNew": true}});
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "app", "fromTheFuture": {"deep": [1]}}], "alsoNew": true}});
     let Decision::Inject(plan) = decide_on(&namespace, &pod) else { panic!("the pod is injected") };
     let pod = patched(&pod, &plan);
     assert_eq!(pod["spec"]["containers"][0], json!({"name": "app", "fromTheFuture": {"deep": [1]}}));
