@@ -1,4 +1,4 @@
-//! What is subscribed to, what is held of it, and what follows from each event. Pure: no stream, no clock;
+//! What is subscribed to, what is held of it, and what follows from each event. Pure: no stream, no clock read;
 //! [`super::client`] carries the consequences out. How many destinations there are the directory bounds.
 //!
 //! # Endpoints, and how they heal
@@ -19,6 +19,7 @@ use conduit_model::{
     wire::{self, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use tokio::time::Instant;
 
 /// The subscriptions of this proxy.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Held {
     pub(super) config: Option<Version>,
     /// Version of the endpoints in force, as the operator named it.
     pub(super) endpoints: Option<Version>,
+    /// When either came into force.
+    pub(super) changed: Option<Instant>,
     set: Arc<EndpointSet>,
     base: Base,
 }
@@ -122,7 +125,7 @@ impl Ledger {
     }
 
     /// The operator sent a message.
-    pub(super) fn told(&mut self, message: wire::WatchResponse) -> Reaction {
+    pub(super) fn told(&mut self, message: wire::WatchResponse, now: Instant) -> Reaction {
         let wire::WatchResponse { target, version, update } = message;
         let target = match target.map(Target::from_wire) {
             Some(Ok(target)) => target,
@@ -147,6 +150,7 @@ impl Ledger {
         };
         match held.take(target, parsed, update) {
             Taken::InForce(update) => {
+                held.changed = Some(now);
                 Reaction { send: vec![answer(String::new())], apply: Some(update), verdict: Some(Verdict::Applied) }
             }
             Taken::Refused(reason) => Reaction::rejected(vec![answer(reason.clone())], reason),
@@ -158,6 +162,11 @@ impl Ledger {
                 Reaction { send: Vec::new(), apply: update, verdict: Some(Verdict::Invalid(reason)) }
             }
         }
+    }
+
+    /// Whether a stream is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// How many destinations are subscribed to.

@@ -7,6 +7,7 @@ use conduit_model::{
     wire::{self, watch_request::Message as Request, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use tokio::time::Instant;
 
 fn address() -> SocketAddr {
     "10.96.0.1:80".parse().unwrap()
@@ -79,6 +80,12 @@ fn sent(reaction: &Reaction) -> Vec<String> {
     reaction.send.iter().map(words).collect()
 }
 
+impl Ledger {
+    fn hear(&mut self, message: wire::WatchResponse) -> Reaction {
+        self.told(message, Instant::now())
+    }
+}
+
 /// A ledger with an open stream that subscribes to the target.
 fn subscribed() -> Ledger {
     let mut ledger = Ledger::new();
@@ -105,20 +112,20 @@ fn a_destination_is_subscribed_to_once_and_unsubscribed_from_once() {
     assert_eq!(sent(&ledger.wanted(address())), [""; 0]);
     assert_eq!(sent(&ledger.unused(address())), ["unsubscribe 10.96.0.1:80"]);
     assert_eq!(sent(&ledger.unused(address())), [""; 0]);
-    assert_eq!(ledger.told(config(&Outbound::unknown())).verdict, Some(Verdict::Stale), "it was under way already");
+    assert_eq!(ledger.hear(config(&Outbound::unknown())).verdict, Some(Verdict::Stale), "it was under way already");
 }
 
 #[test]
 fn what_can_be_read_comes_into_force_and_is_acknowledged() {
     let mut ledger = subscribed();
     let http = outbound(Protocol::Http1);
-    let reaction = ledger.told(config(&http));
+    let reaction = ledger.hear(config(&http));
     assert_eq!(sent(&reaction), [format!("ack {}", Version::of_outbound(&http))]);
     assert_eq!(reaction.apply, Some(Update::Outbound(address(), Arc::new(http))));
 
     let inbound = Inbound { workload: workload(), ports: Vec::new(), terminating: false };
     let message = Message::Inbound(inbound.to_wire());
-    let reaction = ledger.told(response(Target::Inbound, Version::of_inbound(&inbound), message));
+    let reaction = ledger.hear(response(Target::Inbound, Version::of_inbound(&inbound), message));
     assert_eq!(reaction.apply, Some(Update::Inbound(Arc::new(inbound))));
 }
 
@@ -126,11 +133,11 @@ fn what_can_be_read_comes_into_force_and_is_acknowledged() {
 fn what_cannot_be_read_is_refused_with_its_field_and_what_was_held_stays() {
     let mut ledger = subscribed();
     let held = outbound(Protocol::Http1);
-    ledger.told(config(&held));
+    ledger.hear(config(&held));
     let mut strange = outbound(Protocol::Http2).to_wire();
     strange.protocol = 99;
     let version = Version::of_outbound(&outbound(Protocol::Http2));
-    let reaction = ledger.told(response(target(), version, Message::Outbound(strange)));
+    let reaction = ledger.hear(response(target(), version, Message::Outbound(strange)));
     assert_eq!(sent(&reaction), [format!("nack {version}: outbound.protocol: must be a protocol, was 99")]);
     assert_eq!(reaction.apply, None);
     assert_eq!(
@@ -159,7 +166,7 @@ fn messages_that_make_no_sense_are_refused() {
         ),
         (wire::WatchResponse { target: None, ..config(&Outbound::unknown()) }, "target: is required"),
     ] {
-        let reaction = subscribed().told(message);
+        let reaction = subscribed().hear(message);
         assert_eq!(reaction.verdict, Some(Verdict::Rejected(expected.to_owned())));
         assert_eq!(reaction.apply, None, "{expected}");
     }
@@ -175,13 +182,13 @@ fn an_object_that_the_operator_cannot_read_changes_nothing_that_is_held() {
         )
     };
     let mut ledger = subscribed();
-    let reaction = ledger.told(invalid());
+    let reaction = ledger.hear(invalid());
     assert_eq!(reaction.apply, Some(Update::Outbound(address(), Arc::new(Outbound::unknown()))), "nothing was held");
     assert_eq!(sent(&reaction), [""; 0]);
 
     let http = outbound(Protocol::Http1);
-    ledger.told(config(&http));
-    let reaction = ledger.told(invalid());
+    ledger.hear(config(&http));
+    let reaction = ledger.hear(invalid());
     assert_eq!(reaction.apply, None);
     assert_eq!(reaction.verdict, Some(Verdict::Invalid("ServiceProfile shop/web".into())));
     assert!(sent(&ledger.opened())[1].contains(&Version::of_outbound(&http).to_string()));
@@ -190,23 +197,23 @@ fn an_object_that_the_operator_cannot_read_changes_nothing_that_is_held() {
 #[test]
 fn endpoints_follow_changes_and_a_new_stream_names_the_version_reached() {
     let mut ledger = subscribed();
-    ledger.told(whole(&set(&[1, 2])));
-    let reaction = ledger.told(change(&set(&[1, 2]), &set(&[2, 3])));
+    ledger.hear(whole(&set(&[1, 2])));
+    let reaction = ledger.hear(change(&set(&[1, 2]), &set(&[2, 3])));
     assert_eq!(reaction.apply, Some(Update::Endpoints(address(), Arc::new(set(&[2, 3])))));
     ledger.closed();
     let version = Version::of_endpoints(&set(&[2, 3]));
     assert_eq!(sent(&ledger.opened())[1], format!("subscribe 10.96.0.1:80 holding nothing and {version}"));
-    let reaction = ledger.told(change(&set(&[2, 3]), &set(&[3])));
+    let reaction = ledger.hear(change(&set(&[2, 3]), &set(&[3])));
     assert_eq!(reaction.apply, Some(Update::Endpoints(address(), Arc::new(set(&[3])))), "upon what was named");
 }
 
 #[test]
 fn a_change_that_does_not_lead_to_its_version_is_refused_and_the_whole_set_is_asked_for_once() {
     let mut ledger = subscribed();
-    ledger.told(whole(&set(&[1])));
+    ledger.hear(whole(&set(&[1])));
     let upon_another = change(&set(&[1, 2]), &set(&[1, 2, 3]));
     let version = Version::of_endpoints(&set(&[1, 2, 3]));
-    let reaction = ledger.told(upon_another.clone());
+    let reaction = ledger.hear(upon_another.clone());
     assert_eq!(
         sent(&reaction),
         [
@@ -216,8 +223,8 @@ fn a_change_that_does_not_lead_to_its_version_is_refused_and_the_whole_set_is_as
         ]
     );
     assert_eq!(reaction.apply, None);
-    assert_eq!(sent(&ledger.told(upon_another)).len(), 1, "what was under way is refused and not asked for again");
-    let reaction = ledger.told(whole(&set(&[1, 2, 3])));
+    assert_eq!(sent(&ledger.hear(upon_another)).len(), 1, "what was under way is refused and not asked for again");
+    let reaction = ledger.hear(whole(&set(&[1, 2, 3])));
     assert_eq!(reaction.apply, Some(Update::Endpoints(address(), Arc::new(set(&[1, 2, 3])))));
 }
 
@@ -227,23 +234,23 @@ fn a_whole_set_that_this_proxy_hashes_otherwise_is_taken_and_its_changes_are_not
     let mut ledger = subscribed();
     let mut message = whole(&set(&[1]));
     message.version = of_a_later_operator.to_bytes();
-    assert_eq!(ledger.told(message).verdict, Some(Verdict::Applied));
+    assert_eq!(ledger.hear(message).verdict, Some(Verdict::Applied));
     let mut message = change(&set(&[1]), &set(&[1, 2]));
     message.version = Version::of_endpoints(&set(&[8])).to_bytes();
-    let reaction = ledger.told(message);
+    let reaction = ledger.hear(message);
     assert_eq!(reaction.apply, Some(Update::Endpoints(address(), Arc::new(set(&[1, 2])))));
 }
 
 #[test]
 fn after_endpoints_that_cannot_be_read_the_next_change_asks_for_the_whole_set() {
     let mut ledger = subscribed();
-    ledger.told(whole(&set(&[1])));
+    ledger.hear(whole(&set(&[1])));
     let mut unreadable = EndpointUpdate::between(&plain(&set(&[1])), &plain(&set(&[1, 2]))).to_wire();
     unreadable.add[0].workload = None;
     let version = Version::of_endpoints(&set(&[1, 2]));
-    let reaction = ledger.told(response(target(), version, Message::Endpoints(unreadable)));
+    let reaction = ledger.hear(response(target(), version, Message::Endpoints(unreadable)));
     assert_eq!(sent(&reaction), [format!("nack {version}: endpoints.add[0].workload: is required")]);
-    let reaction = ledger.told(change(&set(&[1, 2]), &set(&[1, 2, 3])));
+    let reaction = ledger.hear(change(&set(&[1, 2]), &set(&[1, 2, 3])));
     assert_eq!(
         sent(&reaction)[1..],
         ["unsubscribe 10.96.0.1:80", "subscribe 10.96.0.1:80 holding nothing and nothing"]
@@ -252,7 +259,7 @@ fn after_endpoints_that_cannot_be_read_the_next_change_asks_for_the_whole_set() 
 
 #[test]
 fn a_change_before_any_whole_set_is_refused() {
-    let reaction = subscribed().told(change(&set(&[]), &set(&[1])));
+    let reaction = subscribed().hear(change(&set(&[]), &set(&[1])));
     let expected = "endpoints: a change where the whole set was asked for";
     assert_eq!(reaction.verdict, Some(Verdict::Rejected(expected.into())));
 }

@@ -3,8 +3,17 @@
 
 mod address;
 mod backoff;
+mod client;
+#[cfg(test)]
+mod client_tests;
+mod connect;
+#[cfg(test)]
+pub(crate) mod fake;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
+mod metrics;
 
 pub use address::HostPort;
+pub use client::{Client, Config, Inquiry, Snapshot, Versions};
+pub use metrics::Metrics;

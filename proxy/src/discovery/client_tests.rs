@@ -1,0 +1,227 @@
+//! The client against an operator on loopback.
+
+use super::fake::{Operator, Running, Trust, client};
+use conduit_model::{
+    Endpoint, EndpointUpdate, Forward, Inbound, Outbound, Protocol, Target, Version, Workload, WorkloadKind,
+    wire::{watch_request::Message as Request, watch_response::Update as Message},
+};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use tonic::Status;
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+fn service() -> SocketAddr {
+    "10.96.0.1:80".parse().unwrap()
+}
+
+fn target() -> Target {
+    Target::Outbound(service())
+}
+
+fn workload() -> Workload {
+    Workload {
+        namespace: "shop".into(),
+        service_account: "web".into(),
+        kind: WorkloadKind::Deployment,
+        name: "web".into(),
+        pod: "web-1".into(),
+    }
+}
+
+fn inbound() -> Inbound {
+    Inbound { workload: workload(), ports: Vec::new(), terminating: false }
+}
+
+fn balanced() -> Outbound {
+    Outbound { protocol: Protocol::Http1, forward: Forward::Balance, ..Outbound::unknown() }
+}
+
+fn endpoints(octets: &[u8]) -> BTreeMap<SocketAddr, Endpoint> {
+    let endpoint = |octet: &u8| {
+        let address = SocketAddr::from(([10, 0, 0, *octet], 8080));
+        (address, Endpoint { address, workload: workload(), meshed: true })
+    };
+    octets.iter().map(endpoint).collect()
+}
+
+fn whole(octets: &[u8]) -> (Version, Message) {
+    let set = endpoints(octets);
+    let update = EndpointUpdate::Whole(set.values().cloned().collect());
+    (Version::of_endpoints(&set), Message::Endpoints(update.to_wire()))
+}
+
+fn config(outbound: &Outbound) -> (Version, Message) {
+    (Version::of_outbound(outbound), Message::Outbound(outbound.to_wire()))
+}
+
+/// What the directory says of the service, once it was told.
+async fn known(running: &Running) -> Arc<Outbound> {
+    let held = running.directory.destination(service());
+    running.directory.known(&held, Duration::from_secs(10)).await
+}
+
+#[tokio::test]
+async fn a_destination_is_asked_about_when_it_is_needed_and_known_once_configuration_and_endpoints_came() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    assert_eq!(stream.authorization, "Bearer token-1");
+    assert_eq!(stream.subscribed(Target::Inbound).await, (None, None));
+    stream.tell(Target::Inbound, Version::of_inbound(&inbound()), Message::Inbound(inbound().to_wire())).await;
+    assert_eq!(stream.answer().await, "");
+    assert_eq!(running.own.config().as_deref(), Some(&inbound()));
+
+    let answers = async {
+        assert_eq!(stream.subscribed(target()).await, (None, None));
+        for (version, update) in [config(&balanced()), whole(&[1, 2])] {
+            stream.tell(target(), version, update).await;
+            assert_eq!(stream.answer().await, "");
+        }
+    };
+    let (known, ()) = tokio::join!(known(&running), answers);
+    assert_eq!(*known, balanced());
+    let held = running.directory.destination(service());
+    assert_eq!(held.endpoints().unwrap().len(), 2);
+
+    let snapshot = running.inquiry.snapshot().await.unwrap();
+    assert!(snapshot.connected);
+    assert_eq!(snapshot.outbound[0].1.config, Some(config(&balanced()).0));
+    assert_eq!(snapshot.outbound[0].1.endpoints, Some(whole(&[1, 2]).0));
+}
+
+#[tokio::test]
+async fn an_update_that_cannot_be_read_is_refused_and_what_was_held_stays_in_force() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let held = running.directory.destination(service());
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    stream.subscribed(target()).await;
+    let (version, update) = config(&balanced());
+    stream.tell(target(), version, update).await;
+    assert_eq!(stream.answer().await, "");
+    let unreadable = conduit_model::wire::Outbound { protocol: 99, ..balanced().to_wire() };
+    stream.tell(target(), version, Message::Outbound(unreadable)).await;
+    assert_eq!(stream.answer().await, "outbound.protocol: must be a protocol, was 99");
+    assert_eq!(held.config().as_deref(), Some(&balanced()));
+    let mut registry = prometheus_client::registry::Registry::default();
+    running.metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "conduit_discovery_connected 1",
+        "conduit_discovery_connects_total 1",
+        "conduit_discovery_destinations 1",
+        "conduit_discovery_updates_total{result=\"applied\"} 1",
+        "conduit_discovery_updates_total{result=\"rejected\"} 1",
+        "conduit_config_age_seconds 0.0",
+    ] {
+        assert!(text.lines().any(|exported| exported == line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_returns_names_what_it_holds_and_presents_its_token_and_trust_as_they_are_now() {
+    let mut trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let held = running.directory.destination(service());
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    stream.subscribed(target()).await;
+    for (version, update) in [config(&balanced()), whole(&[1])] {
+        stream.tell(target(), version, update).await;
+        assert_eq!(stream.answer().await, "");
+    }
+
+    // The operator goes, and comes back under another authority; the token has been replaced meanwhile.
+    let address = operator.address;
+    drop(stream);
+    operator.stop().await;
+    trust.rotate();
+    trust.write_token("token-2\n");
+    let mut operator = Operator::start(address, &trust).await;
+    let mut stream = operator.stream().await;
+    assert_eq!(stream.authorization, "Bearer token-2");
+    assert_eq!(stream.subscribed(Target::Inbound).await, (None, None));
+    assert_eq!(stream.subscribed(target()).await, (Some(config(&balanced()).0), Some(whole(&[1]).0)));
+    assert_eq!(held.endpoints().unwrap().len(), 1, "it was in force all the while");
+
+    let change = EndpointUpdate::between(&endpoints(&[1]), &endpoints(&[1, 2]));
+    stream.tell(target(), Version::of_endpoints(&endpoints(&[1, 2])), Message::Endpoints(change.to_wire())).await;
+    assert_eq!(stream.answer().await, "", "a change goes on from the version that was named");
+    assert_eq!(held.endpoints().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn with_no_operator_at_the_start_connections_pass_through_and_the_proxy_goes_on_trying() {
+    let trust = Trust::new();
+    trust.remove_bundle();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    assert_eq!(*known(&running).await, Outbound::unknown());
+    while running.inquiry.snapshot().await.unwrap().failure.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let failure = running.inquiry.snapshot().await.unwrap().failure.unwrap();
+    assert!(failure.ends_with("ca.crt: No such file or directory (os error 2)"), "{failure}");
+
+    trust.write_bundle();
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    assert_eq!(stream.subscribed(target()).await, (None, None), "what was needed meanwhile is asked about");
+    assert_eq!(running.inquiry.snapshot().await.unwrap().failure, None);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_gets_no_token() {
+    let (trust, other) = (Trust::new(), Trust::new());
+    let impostor = Operator::start(loopback(), &other).await;
+    let running = client(impostor.address, &trust, LONG);
+    let failure = loop {
+        if let Some(failure) = running.inquiry.snapshot().await.unwrap().failure {
+            break failure;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(failure.contains("invalid peer certificate"), "{failure}");
+    assert!(!running.inquiry.snapshot().await.unwrap().connected);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_or_ends_is_opened_again() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    stream.fail(Status::unavailable("going")).await;
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    drop(stream);
+    operator.stream().await.subscribed(Target::Inbound).await;
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_destination_that_nothing_uses_any_more_is_unsubscribed_from() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, Duration::from_millis(1));
+    let held = running.directory.destination(service());
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    stream.subscribed(target()).await;
+    drop(held);
+    match stream.request().await {
+        Request::Unsubscribe(unsubscribe) => assert_eq!(unsubscribe.target, Some(target().to_wire())),
+        other => panic!("{other:?}"),
+    }
+    assert!(running.directory.get(service()).is_none());
+}
