@@ -1,0 +1,15 @@
+#!/bin/bash
+# hack/cluster-test.sh: the tests of e2e/cluster: format, vet, unit tests, and one that starts a real cluster, breaks it in
+# every way that it promises to survive, removes it and proves that nothing is left.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+built=$(e2e/cluster/build.sh)
+export CLUSTER_LAUNCHER CONDUIT_COMPONENTS
+CLUSTER_LAUNCHER=$(sed -n 1p <<<"$built")
+CONDUIT_COMPONENTS=$(sed -n 2p <<<"$built")
+
+cd e2e/cluster
+unformatted=$(gofmt -l .)
+[[ -z $unformatted ]] || { printf 'gofmt would change:\n%s\n' "$unformatted" >&2; exit 1; }
+go vet -tags cluster ./...
+go test -tags cluster ./...

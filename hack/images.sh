@@ -1,0 +1,38 @@
+#!/bin/bash
+# hack/images.sh PROFILE: builds every image as an OCI archive in target/images/PROFILE, from static binaries and without a
+# container engine. The table at the end says what is in each; the Dockerfile says the same to those who have an engine.
+#
+# PROFILE is a cargo profile: test-image (quick to build) or release (what users get).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+profile=${1:?usage: hack/images.sh PROFILE}
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+target=${CARGO_TARGET_DIR:-target}
+binaries=$target/$host/$profile
+images=$target/images/$profile
+registry=ghcr.io/conduit-mesh
+
+command -v redis-server >/dev/null || { echo "redis-server is not installed; run: make prerequisites" >&2; exit 1; }
+
+# An explicit --target keeps the flags from build scripts and procedural macros, which cannot be linked statically.
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet --profile "$profile" --target "$host" \
+    -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo --bins
+
+mkdir -p "$images"
+
+# image FILE NAME:TAG FLAGS...
+image() {
+    hack/cluster image --output "$images/$1.tar" --image "$2" "${@:3}"
+}
+
+image conduit-operator "$registry/conduit-operator:$version" --user 65532 --entrypoint /conduit-operator \
+    --file "$binaries/conduit-operator=/conduit-operator"
+image conduit-proxy "$registry/conduit-proxy:$version" --user 2102 --entrypoint /conduit-proxy \
+    --file "$binaries/conduit-proxy=/conduit-proxy" --file "$binaries/conduit-init=/conduit-init"
+image conduit-demo "$registry/conduit-demo:$version" --user 1000 --entrypoint /conduit-demo \
+    --file "$binaries/conduit-demo=/conduit-demo"
+# A real Redis, from Debian's package: what users run, and not ours. 999 is the user that Redis' own image has.
+image redis conduit.test/redis:1 --user 999 --entrypoint /usr/bin/redis-server \
+    --with-libraries "$(command -v redis-server)" --with-libraries "$(command -v redis-cli)"
