@@ -113,6 +113,11 @@ impl Settings {
             None => Err("one of the documented keys"),
         }
     }
+
+    /// What the proxy asks for and may use.
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
 }
 
 impl Resources {
