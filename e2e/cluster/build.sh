@@ -35,6 +35,8 @@ if [ ! -x "$launcher" ]; then
     say "building the cluster launcher"
     mkdir -p "${launcher%/*}"
     (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$launcher.new" . && mv "$launcher.new" "$launcher")
+    # Developers of the launcher make many; those that run do not need their files.
+    find "$cache" -maxdepth 1 -name 'launcher-*' -printf '%T@ %p\n' | sort -rn | tail -n +6 | cut -d' ' -f2- | xargs -r rm -rf
 fi
 
 components=$cache/kubernetes-$(hash kubernetes pause build.sh)

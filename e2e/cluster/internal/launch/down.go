@@ -80,7 +80,7 @@ func (l *Launcher) killAll(state *State) error {
 		return err
 	}
 	for _, stray := range strays {
-		l.say("ending process %d, which somebody started in the cluster's network", stray.PID)
+		l.say("ending process %d (%s), which somebody started in the cluster's network", stray.PID, stray.name())
 		if err := stray.kill(); err != nil {
 			return err
 		}

@@ -47,6 +47,15 @@ func (p Process) Alive() bool {
 	return err == nil && start == p.Start
 }
 
+// name of the command that runs, for messages.
+func (p Process) name() string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID))
+	if err != nil {
+		return "ended meanwhile"
+	}
+	return strings.TrimSpace(string(name))
+}
+
 // kill ends the process and waits until it is gone. Being the first of its PID namespace, it takes all the others along.
 func (p Process) kill() error {
 	if !p.Alive() {
