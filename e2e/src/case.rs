@@ -4,7 +4,7 @@ use crate::{
     cluster::{Cluster, eventually},
     workload,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Event, Namespace, Pod},
@@ -90,12 +90,23 @@ impl Case {
         Ok(())
     }
 
-    /// Applies YAML to the case's namespace.
+    /// Applies YAML to the case's namespace; gives the warnings that a user would see.
     ///
     /// # Errors
     /// What the API server says, word for word.
-    pub async fn apply(&self, yaml: &str) -> Result<()> {
+    pub async fn apply(&self, yaml: &str) -> Result<Vec<String>> {
         self.cluster.apply(&self.namespace, yaml).await
+    }
+
+    /// What the API server says when it refuses this YAML.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn refused(&self, yaml: &str) -> Result<String> {
+        match self.apply(yaml).await {
+            Ok(_) => bail!("this was not refused:\n{yaml}"),
+            Err(error) => Ok(format!("{error:#}")),
+        }
     }
 
     /// The pods of the case's namespace.
@@ -130,6 +141,19 @@ impl Case {
         let api: Api<Deployment> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
         eventually(&format!("{deployment} is available"), Duration::from_secs(90), || async {
             workload::is_available(&api.get(deployment).await?)
+        })
+        .await
+    }
+
+    /// Waits until the one pod with the label `app: <app>` is ready.
+    ///
+    /// # Errors
+    /// What it is instead, after 60 seconds.
+    pub async fn pod_ready(&self, app: &str) -> Result<Pod> {
+        eventually(&format!("{app} is ready"), Duration::from_secs(60), || async {
+            let pod = self.pod(app).await?;
+            ensure!(workload::is_ready(&pod), "{}", workload::state(&pod));
+            Ok(pod)
         })
         .await
     }

@@ -1,9 +1,11 @@
 //! The connection to the cluster, and applying YAML to it.
 
 use anyhow::{Context, Result, bail};
+use http_body_util::BodyExt;
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, Request},
+    client::Body,
     config::KubeConfigOptions,
     core::GroupVersionKind,
     discovery::{self, Scope},
@@ -35,27 +37,39 @@ impl Cluster {
     }
 
     /// Applies every document of `yaml`, as `kubectl apply --server-side` does; objects that name no namespace go to
-    /// `namespace`.
+    /// `namespace`. Gives the warnings that a user would see.
     ///
     /// # Errors
     /// What the API server says, word for word.
-    pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
+    pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
         for document in documents(yaml)? {
-            self.apply_one(namespace, document).await?;
+            warnings.extend(self.apply_one(namespace, document).await?);
         }
-        Ok(())
+        Ok(warnings)
     }
 
-    async fn apply_one(&self, namespace: &str, document: serde_json::Value) -> Result<()> {
+    async fn apply_one(&self, namespace: &str, document: serde_json::Value) -> Result<Vec<String>> {
         let object = DynamicObject::deserialize(&document).context("a document is no Kubernetes object")?;
         let name = object.metadata.name.clone().context("an object has no name")?;
         let api = self.api_of(&object, namespace).await?;
         let apply = PatchParams::apply("conduit-e2e").force().validation_strict();
-        api.patch(&name, &apply, &Patch::Apply(&document)).await.map_err(|error| match error {
-            kube::Error::Api(status) => anyhow::anyhow!("{}", status.message),
-            other => other.into(),
-        })?;
-        Ok(())
+        let request = Request::new(api.resource_url()).patch(&name, &apply, &Patch::Apply(&document))?;
+        // Not through `Api`, which drops the headers that carry warnings.
+        let response = self.client.send(request.map(Body::from)).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if !head.status.is_success() {
+            let status: serde_json::Value =
+                serde_json::from_slice(&body).context("the API server's error is no JSON")?;
+            bail!("{}", status["message"].as_str().unwrap_or("the API server gave no message"));
+        }
+        Ok(head
+            .headers
+            .get_all(http::header::WARNING)
+            .iter()
+            .filter_map(|value| warning(value.to_str().ok()?))
+            .collect())
     }
 
     async fn api_of(&self, object: &DynamicObject, namespace: &str) -> Result<Api<DynamicObject>> {
@@ -74,6 +88,12 @@ impl Cluster {
 
 fn kube_tls_provider() -> Result<(), ()> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(drop)
+}
+
+/// The text of a `Warning` header, which reads `299 - "text"` (RFC 7234, 5.5).
+fn warning(header: &str) -> Option<String> {
+    let quoted = header.split_once('"')?.1;
+    Some(quoted.strip_suffix('"')?.replace("\\\"", "\"").replace("\\\\", "\\"))
 }
 
 /// The documents of a YAML stream; empty ones are left out.
@@ -118,5 +138,11 @@ mod tests {
         let yaml = "---\nkind: A\n---\n\n---\nkind: B\n";
         let kinds: Vec<_> = documents(yaml).unwrap().iter().map(|d| d["kind"].as_str().unwrap().to_owned()).collect();
         assert_eq!(kinds, ["A", "B"]);
+    }
+
+    #[test]
+    fn a_warning_is_what_stands_between_its_quotes() {
+        assert_eq!(warning(r#"299 - "spec.a: \"x\" is unknown""#).as_deref(), Some(r#"spec.a: "x" is unknown"#));
+        assert_eq!(warning("299 -"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Running a command in a pod.
 
-use crate::case::Case;
+use crate::{case::Case, manifest::PROGRAM};
 use anyhow::{Context, Result, ensure};
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
@@ -71,5 +71,17 @@ impl Case {
         let name = pod.metadata.name.as_deref().context("a pod without a name")?;
         let output = self.exec(name, command).await?;
         output.success().with_context(|| format!("`{}` in {name}", command.join(" ")))
+    }
+
+    /// Runs `conduit-demo check` in the one pod of `app`, which has to succeed, and gives the detail that it printed.
+    ///
+    /// # Errors
+    /// What the check found.
+    pub async fn check(&self, app: &str, check: &str, target: &str) -> Result<serde_json::Value> {
+        let pod = self.pod(app).await?.metadata.name.context("a pod without a name")?;
+        let output = self.exec(&pod, &[PROGRAM, "check", check, target]).await?;
+        let line = output.json()?;
+        ensure!(line["ok"] == true, "{check} from {app} to {target}: {}", line["error"].as_str().unwrap_or("no error"));
+        Ok(line["detail"].clone())
     }
 }

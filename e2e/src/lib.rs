@@ -8,9 +8,14 @@
 pub mod case;
 pub mod cluster;
 pub mod command;
+pub mod installation;
+pub mod manifest;
 pub mod metrics;
+pub mod status;
+pub mod tool;
+pub mod traffic;
 pub mod workload;
 
 pub use case::{Case, Mesh};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, eventually};
 pub use metrics::Scrape;

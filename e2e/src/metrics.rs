@@ -84,6 +84,15 @@ impl Case {
         Scrape::parse(&answer)
     }
 
+    /// Reads the metrics of the proxy of the one pod of `app`.
+    ///
+    /// # Errors
+    /// Where there is no such pod, it has no proxy, or its proxy does not answer.
+    pub async fn scrape_of(&self, app: &str) -> Result<Scrape> {
+        let pod = self.pod(app).await?;
+        self.scrape(pod.metadata.name.as_deref().context("a pod without a name")?).await
+    }
+
     /// The body of what a proxy's admin server answers, which has to be 200.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What the status of pods and Deployments says, and the manifests that the cases share.
+//! What the status of pods and Deployments says.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -38,6 +38,19 @@ pub fn state(pod: &Pod) -> String {
         })
         .collect();
     format!("{phase}; {}", containers.join("; "))
+}
+
+/// Whether the pod is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// How often each container was restarted, init containers first.
+pub fn restarts(pod: &Pod) -> Vec<i32> {
+    let status = pod.status.iter();
+    let containers = status.flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses));
+    containers.flatten().map(|container| container.restart_count).collect()
 }
 
 /// Whether the pod has a proxy.

@@ -1,0 +1,85 @@
+//! The installation of Conduit on the cluster, as its user handles it: by helm, and by what its pods say.
+
+use crate::{
+    cluster::{Cluster, eventually},
+    tool::{self, CHART},
+    workload,
+};
+use anyhow::{Result, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use std::time::Duration;
+
+/// The namespace and the name of the release.
+pub const SYSTEM: &str = "conduit";
+/// The Deployment of the control plane.
+pub const OPERATOR: &str = "conduit-operator";
+
+/// Installs Conduit, or upgrades it to these values, and waits until its operator is ready.
+///
+/// # Errors
+/// What helm says, or what the operator lacks.
+pub async fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    let mut arguments = vec!["upgrade", "--install", SYSTEM, CHART, "--namespace", SYSTEM, "--create-namespace"];
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    tool::helm(&arguments).await?;
+    ready(cluster).await
+}
+
+/// Removes Conduit.
+///
+/// # Errors
+/// What helm says.
+pub async fn uninstall() -> Result<()> {
+    tool::helm(&["uninstall", SYSTEM, "--namespace", SYSTEM, "--wait"]).await?;
+    Ok(())
+}
+
+/// Waits until every replica of the operator is ready, and no other is left.
+///
+/// # Errors
+/// What is missing, after 90 seconds.
+pub async fn ready(cluster: &Cluster) -> Result<()> {
+    let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    eventually("the operator is ready", Duration::from_secs(90), || async {
+        workload::is_available(&api.get(OPERATOR).await?)
+    })
+    .await
+}
+
+/// The operator's pods.
+///
+/// # Errors
+/// Where there is none.
+pub async fn operators(cluster: &Cluster) -> Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let selector = format!("app.kubernetes.io/name={OPERATOR}");
+    let pods = api.list(&ListParams::default().labels(&selector)).await?.items;
+    ensure!(!pods.is_empty(), "no pod has the label {selector}");
+    Ok(pods)
+}
+
+/// Kills every operator at once, as a power cut would, and waits until Kubernetes has them gone.
+///
+/// # Errors
+/// Where there is none, or one stays.
+pub async fn kill_operators(cluster: &Cluster) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let killed = operators(cluster).await?;
+    for pod in &killed {
+        api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
+    }
+    eventually("the killed operators are gone", Duration::from_secs(30), || async {
+        for pod in &killed {
+            let found = api.get_opt(&pod.name_any()).await?;
+            ensure!(found.is_none_or(|found| found.uid() != pod.uid()), "{} is still there", pod.name_any());
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,151 @@
+//! Pods of every shape live as they do without a proxy: init containers, Jobs, StatefulSets, pods that call themselves.
+
+use anyhow::ensure;
+use conduit_e2e::{
+    Case, Mesh, eventually,
+    manifest::{self, IMAGE, PROGRAM},
+};
+use k8s_openapi::api::batch::v1::Job;
+use kube::Api;
+use std::time::Duration;
+
+#[test]
+fn an_init_container_of_the_application_has_network() {
+    Case::run("init", Mesh::Enabled, async |case| {
+        case.apply(&manifest::echo("echo", 1)).await?;
+        case.available("echo").await?;
+        let init = format!(
+            "  initContainers:
+  - {{name: own, image: '{IMAGE}', args: [check, http1, 'http://echo']}}
+"
+        );
+        case.apply(&format!("{}{init}", manifest::pod("client", "[sleep, 1h]", ""))).await?;
+        let pod = case.pod_ready("client").await?;
+        let statuses = pod.status.and_then(|status| status.init_container_statuses).unwrap_or_default();
+        let own = statuses.iter().find(|status| status.name == "own");
+        ensure!(own.is_some_and(|own| own.restart_count == 0), "it took more than one attempt: {own:?}");
+        // Through the proxy, not around it.
+        let requests = case.scrape_of("client").await?;
+        ensure!(requests.sum("request_total", &[("dst_service", "echo")]) >= 1.0, "its requests are not counted");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_job_completes() {
+    Case::run("job", Mesh::Enabled, async |case| {
+        case.apply(&manifest::echo("echo", 1)).await?;
+        case.available("echo").await?;
+        case.apply(&format!(
+            "apiVersion: batch/v1
+kind: Job
+metadata: {{name: once}}
+spec:
+  backoffLimit: 0
+  template:
+    metadata: {{labels: {{app: once}}}}
+    spec:
+      restartPolicy: Never
+      containers:
+      - {{name: app, image: '{IMAGE}', args: [check, grpc, 'http://echo:82']}}
+"
+        ))
+        .await?;
+        let jobs: Api<Job> = Api::namespaced(case.cluster.client.clone(), &case.namespace);
+        eventually("the Job is complete", Duration::from_secs(60), || async {
+            let status = jobs.get("once").await?.status.unwrap_or_default();
+            ensure!(status.succeeded == Some(1), "{status:?}");
+            Ok(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn a_pod_calls_itself_through_its_service() {
+    Case::run("itself", Mesh::Enabled, async |case| {
+        case.apply(&manifest::echo("echo", 1)).await?;
+        case.available("echo").await?;
+        for (check, target) in [
+            ("http1", "http://echo"),
+            ("h2", "http://echo:81"),
+            ("grpc", "http://echo:82"),
+            ("half-close", "echo:9000"),
+            // Its own address, and around the network.
+            ("http1", "http://localhost:8080"),
+        ] {
+            case.check("echo", check, target).await?;
+        }
+        let address = case.pod("echo").await?.status.and_then(|status| status.pod_ip).unwrap_or_default();
+        case.check("echo", "http1", &format!("http://{address}:8080")).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_pods_of_a_stateful_set_are_called_by_name() {
+    Case::run("stateful", Mesh::Enabled, async |case| {
+        case.apply(&manifest::client("client")).await?;
+        case.apply(&format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: peers}}
+spec:
+  clusterIP: None
+  selector: {{app: peer}}
+  ports: [{{name: http, port: 8080}}, {{name: stream, port: 9000, appProtocol: tcp}}]
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: peer}}
+spec:
+  serviceName: peers
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: {{matchLabels: {{app: peer}}}}
+  template:
+    metadata: {{labels: {{app: peer}}}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: app
+        image: {IMAGE}
+        args: [echo-server, --http, '8080', --tcp, '9000']
+        readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
+"
+        ))
+        .await?;
+        case.available("client").await?;
+        eventually("both peers are ready", Duration::from_secs(60), || async {
+            let ready = case.pods_of("peer").await?.iter().filter(|pod| conduit_e2e::workload::is_ready(pod)).count();
+            ensure!(ready == 2, "{ready} are");
+            Ok(())
+        })
+        .await?;
+        for peer in ["peer-0", "peer-1"] {
+            let detail = case.check("client", "http1", &format!("http://{peer}.peers:8080")).await?;
+            ensure!(detail["served_by"] == peer, "{peer} was asked, {} answered", detail["served_by"]);
+            case.check("client", "half-close", &format!("{peer}.peers:9000")).await?;
+        }
+        // The name of them all is one of them.
+        case.check("client", "http1", "http://peers:8080").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_service_without_endpoints_is_answered_at_once_with_the_reason() {
+    Case::run("no-endpoints", Mesh::Enabled, async |case| {
+        case.apply(&manifest::client("client")).await?;
+        case.apply(&manifest::echo("echo", 0)).await?;
+        case.available("client").await?;
+        let pod = case.pod("client").await?.metadata.name.unwrap_or_default();
+        let target = ["--target", "http://echo", "--rate", "10", "--duration", "2s", "--timeout", "900ms", "--json"];
+        let output = case.exec(&pod, &[&[PROGRAM, "load", "--mix", "get"][..], &target].concat()).await?;
+        let counts = output.json()?;
+        // None waited for its timeout, none was refused as if nobody listened.
+        ensure!(counts["failures"]["status_503"] == counts["requests"], "{counts}");
+        ensure!(counts["requests"].as_u64().is_some_and(|requests| requests >= 15), "{counts}");
+        Ok(())
+    });
+}
