@@ -1,1 +1,6 @@
-//! What the operator writes: certificates, webhook configurations, trust bundles, status.
+//! What the operator writes: certificates, webhook configurations, trust bundles, status. Each file brings one kind of
+//! object to what it should be, and back there when somebody changes it. Must not serve anything.
+
+pub mod certificate;
+pub mod trust_bundle;
+pub mod webhook;

@@ -1,0 +1,1 @@
+//! The webhooks as the API server sees them.
