@@ -34,8 +34,8 @@ func (l *Launcher) Down() error {
 	if err := os.Remove(l.Cluster.LockFile()); err != nil {
 		return err
 	}
-	// The directory of all clusters, unless it holds another one.
-	if err := os.Remove(l.Cluster.Base); err != nil && !errors.Is(err, fs.ErrExist) && !isNotEmpty(l.Cluster.Base) {
+	// The directory of all clusters, unless it holds another one: "not empty" is among what Go calls ErrExist.
+	if err := os.Remove(l.Cluster.Base); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
@@ -86,9 +86,4 @@ func (l *Launcher) killAll(state *State) error {
 		}
 	}
 	return nil
-}
-
-func isNotEmpty(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) > 0
 }

@@ -103,7 +103,7 @@ func (l *Launcher) explain(cause error) error {
 			culprit.node.Name(), culprit.deaths, culprit.lastDeath, log, tail(log, 20))
 	default:
 		fmt.Fprintf(&b, "no component died; the ends of the nodes' logs:\n")
-		for node := range l.statuses() {
+		for _, node := range sortedKeys(l.statuses()) {
 			fmt.Fprintf(&b, "  %s\n%s", l.Cluster.NodeLog(node), tail(l.Cluster.NodeLog(node), 10))
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 func TestUpDecidesByShapeFirstAndThenByWhatStillRuns(t *testing.T) {
 	shape := Shape{Nodes: 2, ProxyMode: "nftables", Components: "/cache/kubernetes-1"}
-	recorded := &State{Shape: shape, Outside: Process{PID: 1}, Nodes: map[layout.Node]Process{1: {PID: 11}, 2: {PID: 12}}}
+	recorded := &State{Complete: true, Shape: shape, Outside: Process{PID: 1}, Nodes: map[layout.Node]Process{1: {PID: 11}, 2: {PID: 12}}}
 	with := func(change func(*Shape)) Shape {
 		changed := shape
 		change(&changed)
@@ -29,11 +29,12 @@ func TestUpDecidesByShapeFirstAndThenByWhatStillRuns(t *testing.T) {
 		"nothing there":     {shape, nil, 0, plan{action: create}},
 		"all there":         {shape, recorded, 0, plan{action: reuse}},
 		"a node stopped":    {shape, recorded, 12, plan{action: reuse, start: []layout.Node{2}}},
+		"start interrupted": {shape, &State{Shape: shape, Outside: Process{PID: 1}}, 0, plan{action: recreate, reason: "its last start did not succeed"}},
 		"network gone":      {shape, recorded, 1, plan{action: recreate, reason: "the process that holds its network is gone"}},
 		"other size":        {with(func(s *Shape) { s.Nodes = 1 }), recorded, 0, plan{action: recreate, reason: "it has 2 nodes and 1 are wanted"}},
 		"other mode":        {with(func(s *Shape) { s.ProxyMode = "iptables" }), recorded, 0, plan{action: recreate, reason: "its kube-proxy is in mode nftables and iptables is wanted"}},
 		"other binaries":    {with(func(s *Shape) { s.Components = "/cache/kubernetes-2" }), recorded, 0, plan{action: recreate, reason: "its Kubernetes was built from other sources"}},
-		"a node unheard of": {shape, &State{Shape: shape, Outside: Process{PID: 1}, Nodes: map[layout.Node]Process{1: {PID: 11}}}, 0, plan{action: reuse, start: []layout.Node{2}}},
+		"a node unheard of": {shape, &State{Complete: true, Shape: shape, Outside: Process{PID: 1}, Nodes: map[layout.Node]Process{1: {PID: 11}}}, 0, plan{action: reuse, start: []layout.Node{2}}},
 	} {
 		alive := func(process Process) bool { return process.PID != 0 && process.PID != test.dead }
 		if got := decide(test.want, test.recorded, alive); !reflect.DeepEqual(got, test.plan) {

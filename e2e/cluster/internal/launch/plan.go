@@ -38,6 +38,8 @@ func decide(want Shape, recorded *State, alive func(Process) bool) plan {
 		return plan{action: recreate, reason: fmt.Sprintf("its kube-proxy is in mode %s and %s is wanted", recorded.Shape.ProxyMode, want.ProxyMode)}
 	case recorded.Shape.Components != want.Components:
 		return plan{action: recreate, reason: "its Kubernetes was built from other sources"}
+	case !recorded.Complete:
+		return plan{action: recreate, reason: "its last start did not succeed"}
 	case !alive(recorded.Outside):
 		return plan{action: recreate, reason: "the process that holds its network is gone"}
 	}

@@ -27,6 +27,8 @@ type State struct {
 	Port    int                     `json:"port"`
 	Outside Process                 `json:"outside"`
 	Nodes   map[layout.Node]Process `json:"nodes"`
+	// Complete once the cluster was ready for the first time: before that, parts of it are still missing.
+	Complete bool `json:"complete"`
 }
 
 // readState returns nil where there is none.

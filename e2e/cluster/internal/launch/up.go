@@ -60,10 +60,10 @@ func (l *Launcher) Up(ctx context.Context, want Shape, images []string) error {
 
 // reuse a running cluster: start the nodes that do not run, load the images that are missing.
 func (l *Launcher) reuse(ctx context.Context, state *State, start []layout.Node, images []string) error {
-	since := time.Time{}
+	since := map[layout.Node]time.Time{} // of the others, what they last said will do
 	for _, node := range start {
 		l.say("%s was not running; starting it", node.Name())
-		since = time.Now()
+		since[node] = time.Now()
 		if err := l.startNode(state, node); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (l *Launcher) reuse(ctx context.Context, state *State, start []layout.Node,
 		return err
 	}
 	for _, node := range layout.Nodes(state.Shape.Nodes) {
-		if err := l.awaitNode(ctx, client, node, since, reuseTimeout); err != nil {
+		if err := l.awaitNode(ctx, client, node, since[node], reuseTimeout); err != nil {
 			return err
 		}
 	}
@@ -132,7 +132,11 @@ func (l *Launcher) create(ctx context.Context, shape Shape, images []string) err
 			return err
 		}
 	}
-	return l.awaitDNS(ctx, client, dnsTimeout)
+	if err := l.awaitDNS(ctx, client, dnsTimeout); err != nil {
+		return err
+	}
+	state.Complete = true
+	return state.write(l.Cluster)
 }
 
 func (l *Launcher) awaitAPI(ctx context.Context, client *api.Client, timeout time.Duration) error {
