@@ -1,1 +1,70 @@
-//! What a workload's proxy is told, as a function of the objects alone. No I/O, no clock.
+//! From what the cluster holds to what a proxy is told.
+//!
+//! Pure: a function of the objects alone, so that every replica of the operator gives the same answer, and the same
+//! version of it. This room must not know who asks, what was sent before, or what time it is.
+
+mod endpoints;
+mod inbound;
+mod outbound;
+mod policy;
+pub mod programmed;
+mod protocol;
+mod routes;
+
+#[cfg(test)]
+mod tests;
+
+pub use endpoints::{EndpointSet, endpoints};
+pub use inbound::inbound;
+pub use outbound::outbound;
+pub use programmed::{Programmed, Source};
+
+use crate::index::Fact;
+use std::{collections::BTreeSet, fmt};
+
+/// What the objects come to, and which they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled<T> {
+    /// The configuration, or why there is none.
+    pub config: Result<T, Unreadable>,
+    /// The objects of Conduit's own kinds that it was made from, for their status.
+    pub sources: BTreeSet<Source>,
+    /// What it would be compiled again for.
+    pub facts: BTreeSet<Fact>,
+}
+
+/// An object that a configuration needs cannot be read. Who holds an earlier configuration is better off with that.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Unreadable {
+    /// The object, as kind, namespace and name.
+    pub object: String,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
+}
+
+/// What a compilation has looked at so far.
+#[derive(Debug, Default)]
+struct Trace {
+    sources: BTreeSet<Source>,
+    facts: BTreeSet<Fact>,
+}
+
+impl Trace {
+    fn depends_on(&mut self, fact: Fact) {
+        self.facts.insert(fact);
+    }
+
+    fn made_from(&mut self, source: Source) {
+        self.sources.insert(source);
+    }
+
+    fn give<T>(self, config: Result<T, Unreadable>) -> Compiled<T> {
+        Compiled { config, sources: self.sources, facts: self.facts }
+    }
+}

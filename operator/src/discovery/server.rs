@@ -1,0 +1,167 @@
+//! The gRPC service: who may open a stream, and how many and how long.
+
+use super::{
+    metrics::Metrics,
+    session::{RequestError, Session},
+    stream::{Watch, jittered},
+    topics::Topics,
+};
+use crate::{
+    compile::{Programmed, Source},
+    credential::{CheckToken, CredentialError},
+    index::Index,
+};
+use conduit_model::wire::{
+    self,
+    discovery_server::{Discovery as Service, DiscoveryServer},
+};
+use futures::stream::{BoxStream, Stream, StreamExt};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
+
+/// How the server treats its streams.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Most targets that one stream may subscribe to.
+    pub targets_max: usize,
+    /// How long a stream lives, on average; it differs by a tenth either way.
+    pub lifetime: Duration,
+    /// How often a connection without traffic is asked whether its proxy is still there.
+    pub keepalive_interval: Duration,
+    /// How long the answer may take.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            targets_max: 10_000,
+            lifetime: Duration::from_secs(3600),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The discovery server of a process. Clones are handles of the same.
+#[derive(Clone)]
+pub struct Discovery(Arc<Inner>);
+
+struct Inner {
+    topics: Arc<Topics>,
+    credentials: Arc<dyn CheckToken>,
+    settings: Settings,
+    metrics: Metrics,
+    streams: AtomicU64,
+    closing: CancellationToken,
+    random: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Discovery {
+    /// A server of what `index` holds, to whom `credentials` know. `closing` ends every stream, without an error.
+    /// `random` gives numbers from 0 to 1, for jitter.
+    pub fn new(
+        index: Index,
+        credentials: Arc<dyn CheckToken>,
+        settings: Settings,
+        metrics: Metrics,
+        closing: CancellationToken,
+        random: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        let topics = Arc::new(Topics::new(index, metrics.clone()));
+        let (streams, random) = (AtomicU64::new(0), Box::new(random));
+        Self(Arc::new(Inner { topics, credentials, settings, metrics, streams, closing, random }))
+    }
+
+    /// Compiles again what changes concern. To be run once, beside the server; ends when the server closes.
+    pub async fn run(&self) {
+        self.0.closing.run_until_cancelled(self.0.topics.run()).await;
+    }
+
+    /// Serves connections that were accepted, and authenticated as this server's, elsewhere. Ends when the server
+    /// closes and every stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// The transport's, where it cannot serve at all.
+    pub async fn serve<C>(&self, incoming: impl Stream<Item = io::Result<C>>) -> Result<(), tonic::transport::Error>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(self.0.settings.keepalive_interval))
+            .http2_keepalive_timeout(Some(self.0.settings.keepalive_timeout))
+            .add_service(DiscoveryServer::new(self.clone()))
+            .serve_with_incoming_shutdown(incoming, self.0.closing.cancelled())
+            .await
+    }
+
+    /// For every ServiceProfile and TrafficPolicy as this replica knows it now: how many of its proxies are told
+    /// something that was made from it, and how many of those hold it.
+    pub async fn programmed(&self) -> BTreeMap<Source, Programmed> {
+        self.0.topics.programmed().await
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Discovery {
+    type WatchStream = BoxStream<'static, Result<wire::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<wire::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let inner = &self.0;
+        if !inner.topics.ready() {
+            return Err(Status::unavailable("this replica has not yet read all that the cluster holds"));
+        }
+        let token = bearer(&request)?;
+        let workload = inner.credentials.check(token).await.map_err(|error| match error {
+            CredentialError::Refused(_) => Status::unauthenticated(error.to_string()),
+            CredentialError::Unavailable(_) => Status::unavailable(error.to_string()),
+        })?;
+        let id = inner.streams.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(stream = id, namespace = workload.namespace(), pod = workload.pod(), "a proxy connected");
+        let lifetime = jittered(inner.settings.lifetime, (inner.random)());
+        let watch = Watch {
+            session: Session::new(
+                id,
+                Arc::clone(&inner.topics),
+                inner.metrics.clone(),
+                workload,
+                inner.settings.targets_max,
+            ),
+            requests: request.into_inner(),
+            lifetime: Box::pin(tokio::time::sleep(lifetime)),
+            closing: inner.closing.clone(),
+        };
+        Ok(Response::new(watch.updates().boxed()))
+    }
+}
+
+fn bearer<T>(request: &Request<T>) -> Result<&str, Status> {
+    let header = request.metadata().get("authorization").ok_or_else(|| {
+        Status::unauthenticated("authorization: is required, as `Bearer` and the pod's service-account token")
+    })?;
+    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+    token.ok_or_else(|| Status::unauthenticated("authorization: must be `Bearer` and a token"))
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::TooMany(_) => Self::resource_exhausted(error.to_string()),
+            RequestError::Unreadable(_) | RequestError::Missing(_) => Self::invalid_argument(error.to_string()),
+        }
+    }
+}
