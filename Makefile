@@ -11,7 +11,13 @@ MAKEFLAGS += --no-builtin-rules
 CLUSTER ?= test
 NODES ?= 1
 PROFILE ?= test-image
-IMAGES = $(or $(CARGO_TARGET_DIR),target)/images/$(PROFILE)
+# Builds are kept outside the checkout, by hash of what decides whether they can be reused.
+CONDUIT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conduit
+ifndef CARGO_TARGET_DIR
+CARGO_TARGET_DIR := $(CONDUIT_CACHE)/cargo/$(shell { cat Cargo.lock; rustc -vV; } | sha256sum | cut -c1-16)
+endif
+export CONDUIT_CACHE CARGO_TARGET_DIR
+IMAGES = $(CARGO_TARGET_DIR)/images/$(PROFILE)
 cluster = hack/cluster
 
 .PHONY: help
@@ -27,7 +33,7 @@ prerequisites: ## install what is missing: Debian packages and cargo-deny; start
 # --- images and clusters
 
 .PHONY: images
-images: ## build all images as archives in target/images/PROFILE, without a container engine
+images: ## build all images as archives, without a container engine
 	@hack/images.sh $(PROFILE)
 
 .PHONY: cluster-up
@@ -45,3 +51,58 @@ cluster-status: ## what runs in cluster CLUSTER
 .PHONY: cluster-test
 cluster-test: ## the tests of e2e/cluster, and that a cluster leaves nothing behind
 	@hack/cluster-test.sh
+
+# --- what the code is held to
+
+.PHONY: test
+test: ## everything below, and the cases on a real cluster, with the seconds of each stage
+	@hack/test.sh
+
+.PHONY: check-format
+check-format: ## that every file is formatted
+	@cargo fmt --all --check
+
+.PHONY: clippy
+clippy: ## the lints, on all targets; a warning is an error
+	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+.PHONY: tidy
+tidy: ## the import table, what every file must have, and that generated files are as generated
+	@cargo xtask tidy
+	@cargo xtask generate --check
+
+.PHONY: generate
+generate: ## write what is generated: CRDs and reference tables
+	@cargo xtask generate
+
+.PHONY: deny
+deny: ## bans, licences and sources of dependencies
+	@hack/deny.sh
+
+.PHONY: unit
+unit: ## unit and integration tests; some need root, and fail without
+	@cargo test --quiet --locked --workspace --exclude conduit-e2e
+	@cargo test --quiet --locked -p conduit-e2e --lib --bins
+
+.PHONY: chart-test
+chart-test: ## the chart: lint, the same bytes twice, and that bad values are refused
+	@hack/chart-test.sh
+
+# --- on a real cluster
+
+.PHONY: e2e
+e2e: images ## the cases on a fresh cluster; CASE=name for one, KEEP=1 to use a running cluster and leave it
+	@PROFILE=$(PROFILE) CLUSTER=$(CLUSTER) KEEP=$(KEEP) hack/e2e.sh $(CASE)
+
+.PHONY: demo
+demo: ## a real Kubernetes, the mesh, a demo shop under load, and its golden metrics
+	@hack/demo.sh
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo; the build cache stays
+	@$(cluster) down --name demo
+	@echo "the build cache stays, in $(CONDUIT_CACHE)"
+
+.PHONY: bench-propagation
+bench-propagation: ## how long a ServiceProfile takes from the PATCH to the first request under its new route
+	@hack/bench-propagation.sh

@@ -44,7 +44,11 @@ impl Scrape {
         values
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads the text that a proxy gives.
+    ///
+    /// # Errors
+    /// The line that is no sample.
+    pub fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples =
             lines.map(|line| sample(line).with_context(|| format!("no sample: {line}"))).collect::<Result<_>>()?;

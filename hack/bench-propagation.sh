@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# hack/bench-propagation.sh: how long a ServiceProfile takes from the PATCH to the first request under its new route, on a
+# cluster of its own, with Conduit as users get it. `make bench-propagation` calls it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CLUSTER=bench PROFILE=release
+: "${CARGO_TARGET_DIR:?is set by make: run make bench-propagation}"
+say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
+
+say 'building'
+cargo build --locked --quiet --release -p conduit-e2e --bin bench-propagation
+trap 'hack/cluster down' EXIT
+make --no-print-directory cluster-up
+KUBECONFIG=$(hack/cluster kubeconfig)
+export KUBECONFIG
+hack/install.sh
+say 'measuring: about two minutes'
+"$CARGO_TARGET_DIR/release/bench-propagation"
