@@ -124,7 +124,7 @@ fn declared(
     let container = pod.ports.iter().find(|known| known.port == port && !known.name.is_empty());
     let none = Declaration { policy, opaque, port, ..Declaration::default() };
     let by_services = leading.iter().map(|(_, service_port)| Declaration {
-        app_protocol: service_port.app_protocol.as_deref(),
+        app_protocol: service_port.app_protocol.as_ref(),
         name: &service_port.name,
         ..none
     });

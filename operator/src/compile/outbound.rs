@@ -67,7 +67,7 @@ fn to_service(
     let declared = Declaration {
         policy: policy?,
         opaque: opaque(view, service, port, trace)?,
-        app_protocol: port.app_protocol.as_deref(),
+        app_protocol: port.app_protocol.as_ref(),
         name: &port.name,
         port: port.port,
     };

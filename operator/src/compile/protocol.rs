@@ -1,23 +1,11 @@
 //! Which protocol a port declares, and in what order its declarations are believed.
 
-use crate::index::ports::AnnotatedPorts;
+use crate::index::{ports::AnnotatedPorts, service::AppProtocol};
 use conduit_model::Protocol;
 
 /// Ports of protocols in which the server speaks first or that are never HTTP: SMTP, SMTP submission, MySQL, Galera,
 /// PostgreSQL, Redis, Elasticsearch's transport, memcached. Linkerd's defaults.
 const WELL_KNOWN_OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
-
-/// Every value of `appProtocol` that is understood: Kubernetes' own (KEP-3726) and IANA's names that matter here.
-const APP_PROTOCOLS: [(&str, Protocol); 8] = [
-    ("http", Protocol::Http1),
-    ("kubernetes.io/h2c", Protocol::Http2),
-    ("kubernetes.io/ws", Protocol::Http1),
-    ("kubernetes.io/wss", Protocol::Tls),
-    ("https", Protocol::Tls),
-    ("grpc", Protocol::Grpc),
-    ("tcp", Protocol::Opaque),
-    ("tls", Protocol::Tls),
-];
 
 /// What a port's name says where it is one of these, or begins with one and a dash.
 const NAME_PREFIXES: [(&str, Protocol); 16] = [
@@ -47,7 +35,7 @@ pub(super) struct Declaration<'a> {
     /// An annotation lists it among the opaque ports.
     pub opaque: bool,
     /// By the Service's `appProtocol`.
-    pub app_protocol: Option<&'a str>,
+    pub app_protocol: Option<&'a AppProtocol>,
     /// The port's name; empty where it has none.
     pub name: &'a str,
     /// The port's number.
@@ -64,18 +52,15 @@ impl Declaration<'_> {
         if self.opaque {
             return Protocol::Opaque;
         }
-        if let Some(declared) = self.app_protocol {
-            return app_protocol(declared).unwrap_or_default();
+        match self.app_protocol {
+            Some(AppProtocol::Known(protocol)) => return *protocol,
+            Some(AppProtocol::Unknown(_)) => return Protocol::Detect,
+            None => {}
         }
         by_name(self.name)
             .or_else(|| WELL_KNOWN_OPAQUE.contains(&self.port).then_some(Protocol::Opaque))
             .unwrap_or_default()
     }
-}
-
-/// What a value of `appProtocol` means; none where it means nothing here.
-pub(crate) fn app_protocol(declared: &str) -> Option<Protocol> {
-    APP_PROTOCOLS.into_iter().find(|(name, _)| *name == declared).map(|(_, protocol)| protocol)
 }
 
 fn by_name(name: &str) -> Option<Protocol> {
@@ -102,11 +87,12 @@ mod tests {
 
     #[test]
     fn the_first_declaration_that_says_something_is_believed() {
+        let (grpc, unknown) = (AppProtocol::Known(Protocol::Grpc), AppProtocol::Unknown("example.org/x".into()));
         let nothing = Declaration { port: 80, ..Declaration::default() };
         let everything = Declaration {
             policy: Some(Protocol::Http2),
             opaque: true,
-            app_protocol: Some("grpc"),
+            app_protocol: Some(&grpc),
             name: "http-web",
             port: 3306,
         };
@@ -122,27 +108,9 @@ mod tests {
             (no_name, Protocol::Opaque),
             (nothing, Protocol::Detect),
             (Declaration { policy: Some(Protocol::Detect), ..everything }, Protocol::Detect),
-            (Declaration { app_protocol: Some("example.org/x"), name: "http", ..nothing }, Protocol::Detect),
+            (Declaration { app_protocol: Some(&unknown), name: "http", ..nothing }, Protocol::Detect),
         ] {
             assert_eq!(declaration.protocol(), expected, "{declaration:?}");
-        }
-    }
-
-    #[test]
-    fn the_standard_application_protocols_are_understood_and_others_vendors_are_not() {
-        for (declared, expected) in [
-            ("http", Some(Protocol::Http1)),
-            ("kubernetes.io/h2c", Some(Protocol::Http2)),
-            ("kubernetes.io/ws", Some(Protocol::Http1)),
-            ("kubernetes.io/wss", Some(Protocol::Tls)),
-            ("https", Some(Protocol::Tls)),
-            ("grpc", Some(Protocol::Grpc)),
-            ("tcp", Some(Protocol::Opaque)),
-            ("tls", Some(Protocol::Tls)),
-            ("linkerd.io/tcp", None),
-            ("HTTP", None),
-        ] {
-            assert_eq!(app_protocol(declared), expected, "{declared}");
         }
     }
 

@@ -4,6 +4,7 @@ use super::{
     name::ObjectName,
     ports::{AnnotatedPorts, PortSet},
 };
+use conduit_model::Protocol;
 use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -39,9 +40,30 @@ pub struct ServicePort {
     pub port: u16,
     /// The pods' port.
     pub target: TargetPort,
-    /// As the user wrote it.
-    pub app_protocol: Option<String>,
+    /// What its `appProtocol` says.
+    pub app_protocol: Option<AppProtocol>,
 }
+
+/// A value of `appProtocol`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// It is understood.
+    Known(Protocol),
+    /// It means nothing here, such as another vendor's.
+    Unknown(String),
+}
+
+/// Every value of `appProtocol` that is understood: Kubernetes' own (KEP-3726) and IANA's names that matter here.
+const APP_PROTOCOLS: [(&str, Protocol); 8] = [
+    ("http", Protocol::Http1),
+    ("kubernetes.io/h2c", Protocol::Http2),
+    ("kubernetes.io/ws", Protocol::Http1),
+    ("kubernetes.io/wss", Protocol::Tls),
+    ("https", Protocol::Tls),
+    ("grpc", Protocol::Grpc),
+    ("tcp", Protocol::Opaque),
+    ("tls", Protocol::Tls),
+];
 
 /// The pods' port that a Service's port leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +109,16 @@ impl Service {
     }
 }
 
+impl AppProtocol {
+    /// Reads a value.
+    pub fn parse(value: String) -> Self {
+        match APP_PROTOCOLS.into_iter().find(|(name, _)| *name == value) {
+            Some((_, protocol)) => Self::Known(protocol),
+            None => Self::Unknown(value),
+        }
+    }
+}
+
 impl ServicePort {
     fn from_object(port: v1::ServicePort) -> Option<Self> {
         if port.protocol.as_deref().unwrap_or("TCP") != "TCP" {
@@ -101,7 +133,31 @@ impl ServicePort {
                 Some(IntOrString::Int(target)) => TargetPort::Number(u16::try_from(target).ok()?),
                 Some(IntOrString::String(name)) => TargetPort::Name(name),
             },
-            app_protocol: port.app_protocol,
+            app_protocol: port.app_protocol.map(AppProtocol::parse),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_application_protocols_are_understood_and_other_vendors_are_not() {
+        for (declared, expected) in [
+            ("http", Some(Protocol::Http1)),
+            ("kubernetes.io/h2c", Some(Protocol::Http2)),
+            ("kubernetes.io/ws", Some(Protocol::Http1)),
+            ("kubernetes.io/wss", Some(Protocol::Tls)),
+            ("https", Some(Protocol::Tls)),
+            ("grpc", Some(Protocol::Grpc)),
+            ("tcp", Some(Protocol::Opaque)),
+            ("tls", Some(Protocol::Tls)),
+            ("linkerd.io/tcp", None),
+            ("HTTP", None),
+        ] {
+            let expected = expected.map_or_else(|| AppProtocol::Unknown(declared.into()), AppProtocol::Known);
+            assert_eq!(AppProtocol::parse(declared.into()), expected);
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     object::{Key, Kind, Object},
     pod::Pod,
     profile,
-    service::Service,
+    service::{AppProtocol, Service},
     slice::Slice,
 };
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
@@ -189,6 +189,7 @@ impl View {
         }
         let new = self.services.get(&name);
         if let Some(new) = new {
+            warn_of_unknown_protocols(new);
             self.services_by_ip.insert_all(&new.cluster_ips, &name);
             self.services_by_label.insert_all(&first_label(new), &name);
         }
@@ -293,6 +294,16 @@ fn swap<K: Eq + std::hash::Hash, T: PartialEq>(
         Some(new) => objects.insert(key, new),
         None => objects.remove(&key),
     })
+}
+
+/// Says once for each state of a Service which of its declarations mean nothing.
+fn warn_of_unknown_protocols(service: &Service) {
+    for port in &service.ports {
+        if let Some(AppProtocol::Unknown(value)) = &port.app_protocol {
+            let (service, port) = (&service.name, port.port);
+            tracing::warn!(%service, port, app_protocol = value, "appProtocol is not understood; connections are looked at");
+        }
+    }
 }
 
 fn first_label(service: &Service) -> Option<(String, String, String)> {
