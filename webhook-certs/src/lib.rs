@@ -16,7 +16,7 @@ mod stored;
 pub use authority::{AUTHORITY_LIFETIME, Authority};
 pub use leaf::{LEAF_LIFETIME, Leaf};
 pub use resolver::{ServingCertificate, server_config};
-pub use rotation::{AUTHORITY_RENEWAL, Decision, LEAF_RENEWAL, OVERLAP, Step, apply, decide};
+pub use rotation::{AUTHORITY_RENEWAL, Decision, LEAF_RENEWAL, OVERLAP, Settled, Step, apply, decide, settle};
 pub use stored::{Entries, EntryError, Read, Stored, read};
 
 /// Why something could not be issued or served.

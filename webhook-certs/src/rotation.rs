@@ -83,6 +83,40 @@ pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, names: &BTreeSet<Str
     Decision::Keep { until: due.into_iter().flatten().fold(stored.authority.not_after(), OffsetDateTime::min) }
 }
 
+/// A serving identity with which there is nothing left to do for now.
+#[derive(Debug)]
+pub struct Settled {
+    /// What to keep and to serve.
+    pub stored: Stored,
+    /// When to look again, at the latest.
+    pub until: OffsetDateTime,
+    /// What was done, for the log.
+    pub steps: Vec<Step>,
+}
+
+/// Makes every step that is due at `now`.
+///
+/// # Errors
+///
+/// As [`apply`].
+pub fn settle(
+    mut stored: Option<Stored>,
+    names: &BTreeSet<String>,
+    now: OffsetDateTime,
+) -> Result<Settled, CertificateError> {
+    let mut steps = Vec::new();
+    loop {
+        stored = match (decide(now, stored.as_ref(), names), stored) {
+            (Decision::Keep { until }, Some(stored)) => return Ok(Settled { stored, until, steps }),
+            (Decision::Keep { .. }, None) => None,
+            (Decision::Issue(step), stored) => {
+                steps.push(step);
+                Some(apply(step, stored, names, now)?)
+            }
+        };
+    }
+}
+
 /// Carries out one step. What a step does not touch stays as it was.
 ///
 /// # Errors
@@ -136,17 +170,6 @@ mod tests {
 
     fn fresh() -> Stored {
         apply(Step::Everything, None, &names(), START).unwrap()
-    }
-
-    /// The identity after every step that was due at `now`, with the steps.
-    fn rotate(mut stored: Stored, now: OffsetDateTime) -> (Stored, Vec<Step>) {
-        let mut steps = Vec::new();
-        while let Decision::Issue(step) = decide(now, Some(&stored), &names()) {
-            assert!(steps.len() < 5, "rotation does not come to rest: {steps:?}");
-            steps.push(step);
-            stored = apply(step, Some(stored), &names(), now).unwrap();
-        }
-        (stored, steps)
     }
 
     #[test]
@@ -227,7 +250,7 @@ mod tests {
         let mut authorities = 1;
         for day in 1..=3 * 365 {
             let now = START + Duration::days(day);
-            let (rotated, steps) = rotate(stored, now);
+            let Settled { stored: rotated, steps, .. } = settle(Some(stored), &names(), now).unwrap();
             assert!(!steps.contains(&Step::Everything), "day {day}: trust was lost");
             authorities += steps.iter().filter(|step| **step == Step::NextAuthority).count();
             assert!(yesterday.contains(rotated.authority.certificate().trim()), "day {day}: signs untrusted");

@@ -15,7 +15,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use events::Events;
+pub use events::{EventWriter, Events};
 pub use metrics::Metrics;
 pub use namespaces::Namespaces;
 pub use server::serve;

@@ -1,5 +1,77 @@
 //! Wiring: flags, logging, start, readiness and shutdown. Nothing is decided here.
 
+mod admin;
+mod cluster;
 mod flags;
+mod folders;
+mod listen;
+mod logging;
+mod tasks;
 
 pub use flags::{Flags, Injection, LogFormat, PullPolicy, SERVICE, Source};
+
+use crate::discovery::Discovery;
+use anyhow::Context;
+use axum::Router;
+use conduit_webhook_certs::ServingCertificate;
+use listen::{bind, with_tls};
+use rustls::crypto::aws_lc_rs;
+use std::sync::Arc;
+use tasks::Tasks;
+
+/// Threads that serve; the operator waits for others most of the time.
+const WORKERS: usize = 2;
+
+/// Runs the operator until it is told to stop.
+///
+/// # Errors
+///
+/// It could not start, or a part of it ended by itself.
+pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    logging::start(&flags.log_level, flags.log_format)?;
+    // The client of the API server takes the process's provider.
+    let installed = aws_lc_rs::default_provider().install_default();
+    debug_assert!(installed.is_ok(), "nothing else installs a provider");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("conduit-operator")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(async {
+        match flags.source() {
+            Source::Cluster => cluster::run(flags).await,
+            Source::Folders { manifests, identity } => folders::run(flags, manifests, identity).await,
+        }
+    })
+}
+
+/// Serves the discovery stream on its port.
+async fn serve_discovery(
+    tasks: &mut Tasks,
+    flags: &Flags,
+    discovery: Discovery,
+    serving: Arc<ServingCertificate>,
+) -> anyhow::Result<()> {
+    let listener = bind(flags.listen_ip, flags.discovery_port, "discovery").await?;
+    let incoming = with_tls(listener, serving, &[b"h2"])?;
+    let compiling = discovery.clone();
+    tasks.spawn("discovery's topics", async move { compiling.run().await });
+    tasks.spawn("discovery", async move {
+        if let Err(error) = discovery.serve(incoming).await {
+            tracing::error!(%error, "discovery is not served any more");
+        }
+    });
+    Ok(())
+}
+
+/// Serves probes and metrics on their port, for as long as the process lives.
+async fn serve_admin(tasks: &mut Tasks, flags: &Flags, router: Router) -> anyhow::Result<()> {
+    let listener = bind(flags.listen_ip, flags.admin_port, "probes and metrics").await?;
+    tasks.spawn_until_closing("the admin server", async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "probes and metrics are not served any more");
+        }
+    });
+    Ok(())
+}

@@ -5,9 +5,7 @@
 //! was asleep.) What is in the Secret counts; what this replica remembers is written back only where the Secret holds
 //! nothing usable, so that somebody who empties or deletes it does not change whom the mesh trusts.
 
-use conduit_webhook_certs::{
-    CertificateError, Decision, Entries, Read, ServingCertificate, Stored, apply, decide, read,
-};
+use conduit_webhook_certs::{CertificateError, Entries, Read, ServingCertificate, Settled, Stored, read, settle};
 use futures::StreamExt;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -78,7 +76,14 @@ impl Certificates {
         loop {
             let secret = self.secrets.get_opt(SECRET).await?;
             let held = entries(secret.as_ref());
-            let (stored, until) = settle(read(&held), remembered.take(), &self.names, (self.now)())?;
+            let Read { stored, faults } = read(&held);
+            for fault in faults {
+                tracing::error!(%fault, "an entry of Secret {SECRET} cannot be used, and is made anew");
+            }
+            let Settled { stored, until, steps } = settle(stored.or(remembered.take()), &self.names, (self.now)())?;
+            if !steps.is_empty() {
+                tracing::info!(?steps, "the serving certificate rotates");
+            }
             let wanted = stored.entries();
             *remembered = Some(stored);
             if held == wanted || self.write(secret, wanted).await? {
@@ -126,30 +131,6 @@ impl Certificates {
             changed
         });
         Ok(())
-    }
-}
-
-/// What the Secret should hold, and until when: what it holds, or else what is remembered, with every step made that is
-/// due.
-fn settle(
-    Read { stored, faults }: Read,
-    remembered: Option<Stored>,
-    names: &BTreeSet<String>,
-    now: OffsetDateTime,
-) -> Result<(Stored, OffsetDateTime), CertificateError> {
-    for fault in faults {
-        tracing::error!(%fault, "an entry of Secret {SECRET} cannot be used, and is made anew");
-    }
-    let mut settled = stored.or(remembered);
-    loop {
-        settled = match (decide(now, settled.as_ref(), names), settled) {
-            (Decision::Keep { until }, Some(stored)) => return Ok((stored, until)),
-            (Decision::Keep { .. }, None) => None,
-            (Decision::Issue(step), stored) => {
-                tracing::info!(?step, "issuing");
-                Some(apply(step, stored, names, now)?)
-            }
-        };
     }
 }
 

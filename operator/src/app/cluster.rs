@@ -1,0 +1,114 @@
+//! The operator in a cluster: every part, put together.
+
+use super::{
+    Flags,
+    admin::{self, Condition, Readiness},
+    listen::{bind, with_tls},
+    tasks::Tasks,
+};
+use crate::{
+    admission::{self, Admission, Events, Namespaces},
+    credential::TokenReviews,
+    discovery::{self, Discovery},
+    index::{self, Index},
+    reconcile::{
+        certificate::Certificates,
+        trust_bundle,
+        webhook::{self, INJECTOR, VALIDATOR},
+    },
+};
+use anyhow::{Context, anyhow};
+use conduit_webhook_certs::ServingCertificate;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::{Api, Client};
+use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+/// How long to serve on after being told to stop: others learn of it from EndpointSlices and kube-proxy's rules.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Runs the operator against the API server of its cluster.
+///
+/// # Errors
+///
+/// It could not start, or a part of it ended by itself.
+pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = flags
+        .injection()
+        .map_err(|faults| anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let client = Client::try_default().await.context("cannot find the API server")?;
+    let mut tasks = Tasks::new();
+    let closing = tasks.closing();
+    let mut registry = admin::registry();
+
+    let index = Index::new(&flags.cluster_domain);
+    let (watched, watching) = (index.clone(), client.clone());
+    // It holds the state of six watches.
+    tasks.spawn_until_closing("the index", async move { Box::pin(index::watch::run(&watched, watching)).await });
+
+    let serving = Arc::new(ServingCertificate::default());
+    let (bundle, trusted) = watch::channel(None);
+    let certificates = Certificates {
+        secrets: Api::namespaced(client.clone(), &flags.namespace),
+        names: flags.names(),
+        serving: Arc::clone(&serving),
+        bundle,
+        now: OffsetDateTime::now_utc,
+    };
+    tasks.spawn("the serving certificate", certificates.run(closing.clone()));
+    tasks.spawn("the trust bundle", trust_bundle::run(client.clone(), trusted.clone(), closing.clone()));
+    let (injector, injector_written) = watch::channel(false);
+    let (validator, validator_written) = watch::channel(false);
+    tasks.spawn(
+        "the injector's caBundle",
+        webhook::run::<MutatingWebhookConfiguration>(
+            client.clone(),
+            INJECTOR,
+            trusted.clone(),
+            injector,
+            closing.clone(),
+        ),
+    );
+    tasks.spawn(
+        "the validator's caBundle",
+        webhook::run::<ValidatingWebhookConfiguration>(client.clone(), VALIDATOR, trusted, validator, closing.clone()),
+    );
+
+    let (events, writer) = Events::new(client.clone(), flags.pod_name.clone());
+    tasks.spawn_until_closing("events", writer.run());
+    let metrics = admission::Metrics::default();
+    metrics.register(&mut registry);
+    let webhooks = admission::router(Arc::new(Admission {
+        config,
+        cluster_domain: flags.cluster_domain.clone(),
+        namespaces: Namespaces::new(index.clone(), client.clone()),
+        events,
+        metrics,
+    }));
+    let listener = bind(flags.listen_ip, flags.webhook_port, "webhooks").await?;
+    let incoming = with_tls(listener, Arc::clone(&serving), &[b"h2", b"http/1.1"])?;
+    tasks.spawn("the webhooks", admission::serve(incoming, webhooks, closing.clone()));
+
+    let metrics = discovery::Metrics::default();
+    metrics.register(&mut registry);
+    let discovery = Discovery::new(
+        index.clone(),
+        Arc::new(TokenReviews::new(client.clone())),
+        discovery::Settings::default(),
+        metrics,
+        closing.clone(),
+        fastrand::f64,
+    );
+    super::serve_discovery(&mut tasks, flags, discovery, Arc::clone(&serving)).await?;
+
+    let readiness = Readiness::new(vec![
+        Condition::new("the index is not synced", move || index.synced()),
+        Condition::new("there is no serving certificate", move || serving.is_loaded()),
+        Condition::new("caBundle is not written to the injector", move || *injector_written.borrow()),
+        Condition::new("caBundle is not written to the validator", move || *validator_written.borrow()),
+    ]);
+    let admin = admin::router(readiness.clone(), registry);
+    super::serve_admin(&mut tasks, flags, admin).await?;
+    tasks.run(LINGER, || readiness.drain()).await
+}
