@@ -1,1 +1,12 @@
-//! The room `http` of the data plane.
+//! HTTP as the proxy carries it: its connections to clients, the bodies that pass, the headers that must not, and the
+//! answers that the proxy gives itself.
+//!
+//! This room does not know where a request goes.
+
+pub(crate) mod body;
+pub(crate) mod headers;
+pub(crate) mod io;
+pub(crate) mod limits;
+pub(crate) mod respond;
+pub(crate) mod serve;
+pub(crate) mod upgrade;

@@ -1,1 +1,8 @@
-//! The room `outcome` of the data plane.
+//! Every way in which the proxy itself ends a request, as one error with the side at fault, and one table that turns it
+//! into an HTTP status, a gRPC code, a `conduit-error` code and a log level.
+//!
+//! Nothing here knows which request failed or does anything about it.
+
+mod failure;
+
+pub use failure::{FAILURES, Failure, Row, Side};

@@ -25,8 +25,9 @@ use tokio::{
     time::Instant,
 };
 
-/// Most destinations that are subscribed to at once.
-pub const MAX_DESTINATIONS: usize = 10_000;
+/// Most destinations that are subscribed to at once. Far above what a pod calls, and, with the proxy's own target, below
+/// the 10,000 that an operator takes on one stream.
+pub const MAX_DESTINATIONS: usize = 8_192;
 
 /// The endpoints of one destination.
 pub type EndpointSet = BTreeMap<SocketAddr, Arc<Endpoint>>;
@@ -177,19 +178,14 @@ impl Destination {
 
     /// Takes a change of the endpoints. Only one task may apply changes to a destination.
     pub fn apply_endpoints(&self, update: EndpointUpdate) {
-        let mut endpoints = match (&update, self.endpoints.load_full()) {
-            (EndpointUpdate::Change { .. }, Some(held)) => EndpointSet::clone(&held),
-            (EndpointUpdate::Whole(_), _) | (EndpointUpdate::Change { .. }, None) => EndpointSet::new(),
-        };
-        let (add, remove) = match update {
-            EndpointUpdate::Whole(all) => (all, Vec::new()),
-            EndpointUpdate::Change { add, remove } => (add, remove),
-        };
-        for address in remove {
-            endpoints.remove(&address);
-        }
-        endpoints.extend(add.into_iter().map(|endpoint| (endpoint.address, Arc::new(endpoint))));
-        self.endpoints.store(Some(Arc::new(endpoints)));
+        let mut endpoints = self.endpoints.load_full().unwrap_or_default();
+        update.apply(Arc::make_mut(&mut endpoints));
+        self.replace_endpoints(endpoints);
+    }
+
+    /// Takes the endpoints as they are now. One that did not change is the same `Arc` as before.
+    pub fn replace_endpoints(&self, endpoints: Arc<EndpointSet>) {
+        self.endpoints.store(Some(endpoints));
         self.changes.send_modify(|changes| *changes += 1);
     }
 

@@ -1,0 +1,22 @@
+//! The bounds on what one HTTP connection may take, the same towards clients and servers.
+
+/// Most bytes of a message's head, HTTP/1 and HTTP/2. Beyond it a request gets 431. Also the most that is read ahead of
+/// an HTTP/1 body.
+pub(crate) const HEAD: usize = 64 * 1024;
+
+/// Requests that one HTTP/2 connection may have open at once. More than what clients usually ask for, because one
+/// connection to the proxy stands for many to a service.
+pub(crate) const STREAMS: u32 = 1000;
+
+/// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side. What bounds the throughput of one stream
+/// at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for all bodies of an HTTP/2 connection together.
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of one HTTP/2 body that wait to be written.
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of a request's body that are kept so that it can be sent again.
+pub(crate) const REPLAY: usize = 64 * 1024;

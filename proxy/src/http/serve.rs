@@ -1,0 +1,89 @@
+//! Serving one connection of a client, with the request function of whoever accepted it.
+
+use super::{body::Finish, body::ResponseBody, io::Counted, limits};
+use crate::listen::drain::Drain;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use std::{convert::Infallible, future::Future, pin::pin};
+
+/// Runs what belongs to an HTTP/2 connection on its worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<T: Future<Output = ()> + 'static> Executor<T> for LocalExecutor {
+    fn execute(&self, task: T) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// Serves HTTP/1.0 and HTTP/1.1. On drain, the request at hand is answered with `connection: close`.
+///
+/// # Errors
+/// hyper's: the connection broke, or the client does not speak HTTP.
+pub(crate) async fn http1<S, R, F>(io: Counted, request: S, mut drain: Drain) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody<F>>>,
+    F: Finish + Unpin + 'static,
+{
+    let service = service_fn(|req| async { Ok::<_, Infallible>(request(req).await) });
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(limits::HEAD)
+        // An application may keep an idle connection for as long as it likes.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = &mut connection => return ended,
+        () = drain.draining() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Serves HTTP/2. Once `going_away` is ready, or on drain, the client is told to open no more streams (GOAWAY).
+///
+/// # Errors
+/// hyper's: the connection broke, or the client does not speak HTTP/2.
+pub(crate) async fn http2<S, R, F>(
+    io: Counted,
+    request: S,
+    mut drain: Drain,
+    going_away: impl Future<Output = ()>,
+) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody<F>>> + 'static,
+    F: Finish + Unpin + 'static,
+{
+    let service = service_fn(|req| {
+        let response = request(req);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http2::Builder::new(LocalExecutor)
+        .auto_date_header(false)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_concurrent_streams(limits::STREAMS)
+        .max_header_list_size(limits::HEAD as u32)
+        .max_send_buf_size(limits::SEND_BUFFER)
+        .serve_connection(TokioIo::new(io), service);
+    let (mut connection, going_away) = (pin!(connection), pin!(going_away));
+    tokio::select! {
+        biased;
+        ended = &mut connection => return ended,
+        () = going_away => connection.as_mut().graceful_shutdown(),
+        () = drain.draining() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

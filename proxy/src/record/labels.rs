@@ -1,0 +1,162 @@
+//! Labels of series, from what is known of destinations and endpoints.
+
+use conduit_model::{InboundService, ServicePort, Workload, WorkloadKind};
+use std::{borrow::Cow, sync::Arc};
+
+/// The side of the pod that a connection is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the pod.
+    Outbound,
+    /// To the pod.
+    Inbound,
+}
+
+/// Which end of the proxy a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// The one that connected to the proxy.
+    Source,
+    /// The one that the proxy connected to.
+    Destination,
+}
+
+/// An ordered set of labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Labels(Arc<[(&'static str, Cow<'static, str>)]>);
+
+/// Value of `rt_route` of a request that no route matches.
+pub const DEFAULT_ROUTE: &str = "[DEFAULT]";
+
+impl Direction {
+    /// Value of the label `direction`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+
+    /// Why traffic of this direction is not encrypted: until proxies have identities, none is.
+    fn no_tls_reason(self) -> &'static str {
+        match self {
+            Self::Outbound => "not_provided_by_service_discovery",
+            Self::Inbound => "no_tls_from_remote",
+        }
+    }
+}
+
+impl Labels {
+    /// These labels and one more.
+    pub fn and(&self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        Self(self.0.iter().cloned().chain([(name, value.into())]).collect())
+    }
+
+    /// As the encoder takes them.
+    pub(crate) fn as_slice(&self) -> &[(&'static str, Cow<'static, str>)] {
+        &self.0
+    }
+
+    /// Of the series that counts what there was no room for.
+    pub(crate) fn overflow() -> Self {
+        Self::default().and("overflow", "true")
+    }
+
+    /// Of everything in one direction.
+    pub(crate) fn direction(direction: Direction) -> Self {
+        Self::default().and("direction", direction.name())
+    }
+
+    /// Of requests and connections to endpoints that are alike in all that metrics tell apart: those of one workload, by
+    /// one Service. No label names a single endpoint, so that the number of series does not grow with replicas.
+    pub(crate) fn endpoint(service: Option<&ServicePort>, workload: Option<&Workload>) -> Self {
+        let mut labels = Self::direction(Direction::Outbound).authority(service);
+        if let Some(workload) = workload {
+            labels = labels.and("dst_namespace", workload.namespace.clone());
+            // A pod that nothing owns is named by itself.
+            labels = labels.and(workload_label(workload.kind), workload.name.clone());
+            labels = labels.and("dst_serviceaccount", workload.service_account.clone());
+        } else if let Some(service) = service {
+            labels = labels.and("dst_namespace", service.namespace.clone());
+        }
+        if let Some(service) = service {
+            labels = labels.and("dst_service", service.name.clone());
+        }
+        labels.no_identity(Direction::Outbound)
+    }
+
+    /// Of requests and connections to a port of the pod that the operator knows, by a Service where one is known.
+    pub(crate) fn own(port: Option<u16>, service: Option<&ServicePort>) -> Self {
+        let mut labels = Self::direction(Direction::Inbound).authority(service);
+        if let Some(port) = port {
+            labels = labels.and("target_port", port.to_string());
+        }
+        labels.no_identity(Direction::Inbound)
+    }
+
+    /// Of a route of a Service; of all requests together where there is no Service.
+    pub(crate) fn route(direction: Direction, service: Option<&ServicePort>, route: Option<&str>) -> Self {
+        let mut labels = Self::direction(direction);
+        if let Some(service) = service {
+            labels = labels.and("dst", service.to_string());
+        }
+        labels.and("rt_route", route.map_or(Cow::Borrowed(DEFAULT_ROUTE), |route| route.to_owned().into()))
+    }
+
+    fn authority(self, service: Option<&ServicePort>) -> Self {
+        service.map_or_else(|| self.clone(), |service| self.and("authority", service.to_string()))
+    }
+
+    fn no_identity(self, direction: Direction) -> Self {
+        self.and("tls", "no_identity").and("no_tls_reason", direction.no_tls_reason())
+    }
+}
+
+impl Peer {
+    /// Value of the label `peer`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "src",
+            Self::Destination => "dst",
+        }
+    }
+}
+
+/// The Service's port of what is known of a Service inbound.
+pub(crate) fn service_port(service: Option<&InboundService>) -> Option<&ServicePort> {
+    service.map(|service| &service.service)
+}
+
+fn workload_label(kind: WorkloadKind) -> &'static str {
+    match kind {
+        WorkloadKind::Pod => "dst_pod",
+        WorkloadKind::Deployment => "dst_deployment",
+        WorkloadKind::StatefulSet => "dst_statefulset",
+        WorkloadKind::DaemonSet => "dst_daemonset",
+        WorkloadKind::ReplicaSet => "dst_replicaset",
+        WorkloadKind::Job => "dst_job",
+        WorkloadKind::CronJob => "dst_cronjob",
+        WorkloadKind::ReplicationController => "dst_replicationcontroller",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workload_labels_are_those_that_the_contract_names() {
+        for kind in [
+            WorkloadKind::Pod,
+            WorkloadKind::Deployment,
+            WorkloadKind::StatefulSet,
+            WorkloadKind::DaemonSet,
+            WorkloadKind::ReplicaSet,
+            WorkloadKind::Job,
+            WorkloadKind::CronJob,
+            WorkloadKind::ReplicationController,
+        ] {
+            assert_eq!(workload_label(kind), format!("dst_{}", kind.label()));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The record of one request: counted at its start, and at its end with how it ended.
+//!
+//! A request is counted twice: once for its route, whatever it took to answer it, and once for each endpoint that it
+//! was tried at. The end of a response is the end of its body and trailers; a response class, the gRPC status, or the
+//! HTTP status says how it counts ([`conduit_model::classify`]).
+//!
+//! A client that goes away does not make a server fail: what it had seen of the response until then is judged, a gRPC
+//! stream as CANCELLED, which is the answer that its client chose. A client that goes away before any answer counts as a
+//! failure, because it waited longer than it was willing to. Both carry `error="canceled"`.
+
+use super::{
+    labels::Labels,
+    metrics::HttpFamilies,
+    series::{Counter, Histogram},
+};
+use crate::outcome::Failure;
+use conduit_model::{Classification, GrpcOutcome, ResponseClass, Route, classify};
+use http::{HeaderMap, StatusCode};
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+use tokio::time::Instant;
+
+/// gRPC's CANCELLED.
+const CANCELED: u32 = 1;
+
+/// The largest gRPC code there is, UNAUTHENTICATED.
+const LARGEST_GRPC_CODE: u32 = 16;
+
+/// The series of requests that are alike, with the ends that they have had so far.
+pub(crate) struct HttpSeries {
+    families: Arc<HttpFamilies>,
+    labels: Labels,
+    requests: Arc<Counter>,
+    ends: RefCell<Vec<(End, Arc<Counter>, Arc<Histogram>)>>,
+}
+
+/// How a request ended, in what series tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    classification: Classification,
+    /// None where no response came.
+    status: Option<u16>,
+    /// None where the response was not gRPC, or had no status.
+    grpc: Option<u32>,
+    error: Option<Failure>,
+}
+
+/// A route as requests take it: its series, and the classes by which its responses are judged.
+#[derive(Debug)]
+pub(crate) struct RouteSeries {
+    pub(crate) series: HttpSeries,
+    pub(crate) classes: Vec<ResponseClass>,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct RequestRecord {
+    route: Rc<RouteSeries>,
+    /// The endpoint that it is tried at now.
+    attempt: Option<Rc<HttpSeries>>,
+    start: Instant,
+    attempt_start: Instant,
+    status: Option<StatusCode>,
+    grpc: GrpcOutcome,
+    ended: bool,
+}
+
+impl HttpSeries {
+    pub(crate) fn new(families: &Arc<HttpFamilies>, labels: Labels) -> Self {
+        let requests = families.requests.series(&labels);
+        Self { families: families.clone(), labels, requests, ends: RefCell::default() }
+    }
+
+    fn ended(&self, end: End, start: Instant, now: Instant) {
+        let mut ends = self.ends.borrow_mut();
+        let index = ends.iter().position(|(known, ..)| *known == end).unwrap_or_else(|| {
+            ends.push(self.resolve(end));
+            ends.len() - 1
+        });
+        let (_, responses, latency) = &ends[index];
+        responses.increment();
+        latency.observe(now.saturating_duration_since(start));
+    }
+
+    fn resolve(&self, end: End) -> (End, Arc<Counter>, Arc<Histogram>) {
+        let mut labels = self.labels.and("classification", match end.classification {
+            Classification::Success => "success",
+            Classification::Failure => "failure",
+        });
+        let mut of_latency = self.labels.clone();
+        if let Some(status) = end.status {
+            // What is no status of HTTP's comes from traffic, and must not make series without bound.
+            let status = if (100..600).contains(&status) { status.to_string() } else { "other".to_owned() };
+            labels = labels.and("status_code", status.clone());
+            of_latency = of_latency.and("status_code", status);
+        }
+        if let Some(code) = end.grpc {
+            let code = if code <= LARGEST_GRPC_CODE { code.to_string() } else { "other".to_owned() };
+            labels = labels.and("grpc_status", code);
+        }
+        if let Some(failure) = end.error {
+            labels = labels.and("error", failure.row().code);
+        }
+        (end, self.families.responses.series(&labels), self.families.latency.series(&of_latency))
+    }
+}
+
+impl RouteSeries {
+    /// The series of each of `routes` in their order, and last of what matches none of them.
+    pub(crate) fn all(
+        families: &Arc<HttpFamilies>,
+        routes: &[Route],
+        labels: impl Fn(Option<&str>) -> Labels,
+    ) -> Vec<Rc<Self>> {
+        let of = |name, classes| Rc::new(Self { series: HttpSeries::new(families, labels(name)), classes });
+        let named = routes.iter().map(|route| of(Some(&route.name), route.response_classes.clone()));
+        named.chain([of(None, Vec::new())]).collect()
+    }
+}
+
+impl RequestRecord {
+    /// Starts the record of a request that takes `route`.
+    pub(crate) fn start(route: &Rc<RouteSeries>) -> Self {
+        route.series.requests.increment();
+        let start = Instant::now();
+        Self {
+            route: route.clone(),
+            attempt: None,
+            start,
+            attempt_start: start,
+            status: None,
+            grpc: GrpcOutcome::NotGrpc,
+            ended: false,
+        }
+    }
+
+    /// When the request came.
+    pub(crate) fn started(&self) -> Instant {
+        self.start
+    }
+
+    /// The request is tried at an endpoint of these series.
+    pub(crate) fn attempt(&mut self, series: &Rc<HttpSeries>) {
+        series.requests.increment();
+        self.attempt = Some(series.clone());
+    }
+
+    /// The attempt failed, and another may follow.
+    pub(crate) fn attempt_failed(&mut self, failure: Failure) {
+        if let Some(attempt) = self.attempt.take() {
+            let now = Instant::now();
+            let end =
+                End { classification: Classification::Failure, status: None, grpc: None, error: Some(failure) };
+            attempt.ended(end, self.attempt_start, now);
+            self.attempt_start = now;
+        }
+    }
+
+    /// The head of the response is here.
+    pub(crate) fn responded(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.grpc = match (is_grpc(headers), grpc_status(headers)) {
+            (_, Some(code)) => GrpcOutcome::Status(code),
+            (true, None) => GrpcOutcome::Missing,
+            (false, None) => GrpcOutcome::NotGrpc,
+        };
+    }
+
+    /// The trailers of the response are here.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(code) = grpc_status(trailers) {
+            self.grpc = GrpcOutcome::Status(code);
+        }
+    }
+
+    /// The response came to its end.
+    pub(crate) fn finish(&mut self) {
+        self.end(None);
+    }
+
+    /// The proxy ended the request, or the response broke off.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.end(Some(failure));
+    }
+
+    fn end(&mut self, error: Option<Failure>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let judge = |status, grpc| classify(&self.route.classes, status, grpc);
+        let (classification, grpc) = match (self.status, error, self.grpc) {
+            (Some(status), None, grpc) => (judge(status, grpc), grpc),
+            (Some(status), Some(Failure::Canceled), GrpcOutcome::Missing) => {
+                let canceled = GrpcOutcome::Status(CANCELED);
+                (judge(status, canceled), canceled)
+            }
+            (Some(status), Some(Failure::Canceled), grpc) => (judge(status, grpc), grpc),
+            (None, _, grpc) | (_, Some(_), grpc) => (Classification::Failure, grpc),
+        };
+        let end = End {
+            classification,
+            status: self.status.map(|status| status.as_u16()),
+            grpc: match grpc {
+                GrpcOutcome::Status(code) => Some(code.min(LARGEST_GRPC_CODE + 1)),
+                GrpcOutcome::NotGrpc | GrpcOutcome::Missing => None,
+            },
+            error,
+        };
+        let now = Instant::now();
+        self.route.series.ended(end, self.start, now);
+        if let Some(attempt) = &self.attempt {
+            attempt.ended(end, self.attempt_start, now);
+        }
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        self.end(Some(Failure::Canceled));
+    }
+}
+
+impl fmt::Debug for HttpSeries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSeries").field("labels", &self.labels).finish_non_exhaustive()
+    }
+}
+
+/// Whether the message says that it is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The gRPC status in a header or trailer block. One that is no number counts as none.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Index of the route that a request takes in what [`RouteSeries::all`] made of the same routes.
+pub(crate) fn route_index(routes: &[Route], method: &http::Method, path: &str) -> usize {
+    routes.iter().position(|route| route.condition.matches(method, path)).unwrap_or(routes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Metrics, labels::Direction};
+
+    fn fixture() -> (Arc<Metrics>, Rc<RouteSeries>, Rc<HttpSeries>) {
+        let metrics = Metrics::new();
+        let route = RouteSeries::all(&metrics.route, &[], |name| Labels::route(Direction::Outbound, None, name));
+        let endpoint = HttpSeries::new(&metrics.http, Labels::direction(Direction::Outbound));
+        (metrics, route[0].clone(), Rc::new(endpoint))
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    /// What `response_total` says, as `labels value`, without the labels that every series here has.
+    fn responses(families: &HttpFamilies) -> Vec<String> {
+        let scraped = families.responses.scrape(std::time::Instant::now());
+        let own = |name: &str| !["direction", "rt_route"].contains(&name);
+        let text = |labels: &Labels| {
+            let labels = labels.as_slice().iter().filter(|(name, _)| own(name));
+            labels.map(|(name, value)| format!("{name}={value} ")).collect::<String>()
+        };
+        scraped.iter().map(|(labels, counter)| format!("{}{}", text(labels), counter.value())).collect()
+    }
+
+    #[test]
+    fn a_request_that_took_two_attempts_is_one_for_its_route_and_two_for_endpoints() {
+        let (metrics, route, endpoint) = fixture();
+        let mut record = RequestRecord::start(&route);
+        record.attempt(&endpoint);
+        record.attempt_failed(Failure::ConnectRefused);
+        record.attempt(&endpoint);
+        record.responded(StatusCode::OK, &headers(&[]));
+        record.finish();
+        drop(record);
+        assert_eq!((route.series.requests.value(), endpoint.requests.value()), (1, 2));
+        assert_eq!(responses(&metrics.route), ["classification=success status_code=200 1"]);
+        let attempts = ["classification=failure error=connect_refused 1", "classification=success status_code=200 1"];
+        assert_eq!(responses(&metrics.http), attempts);
+    }
+
+    #[test]
+    fn a_response_counts_by_its_grpc_status_wherever_it_stands() {
+        let grpc = ("content-type", "application/grpc");
+        for (head, trailers, expected) in [
+            (vec![grpc], vec![("grpc-status", "0")], "classification=success status_code=200 grpc_status=0 1"),
+            (vec![grpc], vec![("grpc-status", "14")], "classification=failure status_code=200 grpc_status=14 1"),
+            (vec![grpc, ("grpc-status", "5")], vec![], "classification=success status_code=200 grpc_status=5 1"),
+            (vec![grpc], vec![], "classification=failure status_code=200 1"),
+            (vec![grpc], vec![("grpc-status", "99")], "classification=success status_code=200 grpc_status=other 1"),
+        ] {
+            let (metrics, route, _) = fixture();
+            let mut record = RequestRecord::start(&route);
+            record.responded(StatusCode::OK, &headers(&head));
+            record.trailers(&headers(&trailers));
+            record.finish();
+            assert_eq!(responses(&metrics.route), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_client_that_goes_away_is_a_failure_only_if_it_had_no_answer() {
+        let (metrics, route, _) = fixture();
+        drop(RequestRecord::start(&route));
+        let mut grpc = RequestRecord::start(&route);
+        grpc.responded(StatusCode::OK, &headers(&[("content-type", "application/grpc+proto")]));
+        drop(grpc);
+        let mut http = RequestRecord::start(&route);
+        http.responded(StatusCode::OK, &headers(&[]));
+        drop(http);
+        let expected = [
+            "classification=failure error=canceled 1",
+            "classification=success status_code=200 error=canceled 1",
+            "classification=success status_code=200 grpc_status=1 error=canceled 1",
+        ];
+        assert_eq!(responses(&metrics.route), expected);
+    }
+
+    #[test]
+    fn a_status_that_http_does_not_have_makes_no_series_of_its_own() {
+        let (metrics, route, _) = fixture();
+        for status in [200, 777, 778] {
+            let mut record = RequestRecord::start(&route);
+            record.responded(StatusCode::from_u16(status).unwrap(), &headers(&[]));
+            record.finish();
+        }
+        let expected = ["classification=success status_code=200 1", "classification=success status_code=other 2"];
+        assert_eq!(responses(&metrics.route), expected);
+    }
+}

@@ -1,0 +1,120 @@
+//! The record of one connection, at either end of the proxy.
+
+use super::{
+    labels::{Labels, Peer},
+    metrics::Metrics,
+    series::{Counter, Gauge},
+};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+/// The series of connections that are alike, held by whatever opens or accepts them.
+#[derive(Debug)]
+pub(crate) struct TcpSeries {
+    metrics: Arc<Metrics>,
+    labels: Labels,
+    opened: Arc<Counter>,
+    open: Arc<Gauge>,
+    read_bytes: Arc<Counter>,
+    write_bytes: Arc<Counter>,
+    /// Orderly ends; the others are looked up when they happen.
+    closed: Arc<Counter>,
+}
+
+/// One connection: counted as open from its start until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectionRecord {
+    series: Arc<TcpSeries>,
+    error: OnceLock<&'static str>,
+}
+
+impl TcpSeries {
+    pub(crate) fn new(metrics: &Arc<Metrics>, peer: Peer, labels: &Labels) -> Arc<Self> {
+        let labels = labels.and("peer", peer.name());
+        let tcp = &metrics.tcp;
+        Arc::new(Self {
+            opened: tcp.opened.series(&labels),
+            open: tcp.open.series(&labels),
+            read_bytes: tcp.read_bytes.series(&labels),
+            write_bytes: tcp.write_bytes.series(&labels),
+            closed: tcp.closed.series(&labels.and("errno", "")),
+            metrics: metrics.clone(),
+            labels,
+        })
+    }
+
+    /// Starts the record of a connection that is open now.
+    pub(crate) fn open(self: &Arc<Self>) -> ConnectionRecord {
+        self.opened.increment();
+        self.open.add(1);
+        ConnectionRecord { series: self.clone(), error: OnceLock::new() }
+    }
+}
+
+impl ConnectionRecord {
+    /// Bytes came from the peer.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.series.read_bytes.add(bytes as u64);
+    }
+
+    /// Bytes went to the peer.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.series.write_bytes.add(bytes as u64);
+    }
+
+    /// The connection broke; the first error is the one that is counted.
+    pub(crate) fn broke(&self, error: &io::Error) {
+        let _ = self.error.set(errno(error));
+    }
+}
+
+impl Drop for ConnectionRecord {
+    fn drop(&mut self) {
+        let TcpSeries { metrics, labels, open, closed, .. } = &*self.series;
+        open.add(-1);
+        match self.error.get() {
+            None => closed.increment(),
+            Some(errno) => metrics.tcp.closed.series(&labels.and("errno", *errno)).increment(),
+        }
+    }
+}
+
+/// Value of the label `errno`.
+fn errno(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "ECONNRESET",
+        io::ErrorKind::ConnectionAborted => "ECONNABORTED",
+        io::ErrorKind::BrokenPipe => "EPIPE",
+        io::ErrorKind::TimedOut => "ETIMEDOUT",
+        io::ErrorKind::NotConnected => "ENOTCONN",
+        io::ErrorKind::HostUnreachable => "EHOSTUNREACH",
+        io::ErrorKind::NetworkUnreachable => "ENETUNREACH",
+        _ => "OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::labels::Direction;
+
+    #[test]
+    fn a_connection_is_open_until_its_record_is_dropped_and_closed_once_with_its_first_error() {
+        let metrics = Metrics::new();
+        let labels = Labels::direction(Direction::Inbound);
+        let series = TcpSeries::new(&metrics, Peer::Source, &labels);
+        let record = series.open();
+        record.read(3);
+        record.wrote(5);
+        assert_eq!((series.opened.value(), series.open.value()), (1, 1));
+        record.broke(&io::ErrorKind::ConnectionReset.into());
+        record.broke(&io::ErrorKind::BrokenPipe.into());
+        drop(record);
+        drop(series.open());
+        let closed = |errno| metrics.tcp.closed.series(&labels.and("peer", "src").and("errno", errno)).value();
+        assert_eq!((closed("ECONNRESET"), closed("EPIPE"), closed("")), (1, 0, 1));
+        assert_eq!((series.open.value(), series.read_bytes.value(), series.write_bytes.value()), (0, 3, 5));
+    }
+}

@@ -1,0 +1,194 @@
+//! The choice among a destination's endpoints: of two taken at random, the one that costs less.
+//!
+//! Two at random rather than the best of all: every worker of every proxy decides by itself, and if all chose the best
+//! they would all choose the same, until it is the worst. Two choices spread almost as well as knowing everything, and
+//! cost the same for three endpoints and three thousand. What an endpoint costs: see [`super::ewma`].
+
+use super::{candidate::Candidate, directory::EndpointSet, ewma::Ewma};
+use conduit_model::Endpoint;
+use std::{collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::time::Instant;
+
+/// The endpoints of one destination on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Balancer {
+    /// What the candidates were made from.
+    endpoints: Option<Arc<EndpointSet>>,
+    candidates: Vec<(Arc<Endpoint>, Rc<Candidate>)>,
+}
+
+impl Balancer {
+    /// Brings the candidates in line with `endpoints`, if those have changed. A candidate whose endpoint did not change
+    /// keeps its connections and its load; one that is gone closes its idle connections, and is not chosen again.
+    pub(crate) fn apply(
+        &mut self,
+        endpoints: &Arc<EndpointSet>,
+        now: Instant,
+        mut make: impl FnMut(&Endpoint, Ewma) -> Rc<Candidate>,
+    ) {
+        if self.endpoints.as_ref().is_some_and(|held| Arc::ptr_eq(held, endpoints)) {
+            return;
+        }
+        let cold = Ewma::among(self.candidates.iter().map(|(_, candidate)| candidate.load()), now);
+        let mut old: HashMap<_, _> = self.candidates.drain(..).map(|(e, c)| (e.address, (e, c))).collect();
+        self.candidates = endpoints
+            .values()
+            .map(|endpoint| match old.remove(&endpoint.address) {
+                Some((held, candidate)) if held == *endpoint => (endpoint.clone(), candidate),
+                Some((_, replaced)) => {
+                    replaced.connections.retire();
+                    (endpoint.clone(), make(endpoint, cold))
+                }
+                None => (endpoint.clone(), make(endpoint, cold)),
+            })
+            .collect();
+        old.into_values().for_each(|(_, gone)| gone.connections.retire());
+        self.endpoints = Some(endpoints.clone());
+    }
+
+    /// One endpoint that was not `tried`; none where all were.
+    pub(crate) fn pick(&self, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
+        let candidates = &self.candidates;
+        let one = two_of(candidates.len())
+            .into_iter()
+            .flatten()
+            .map(|index| &candidates[index].1)
+            .filter(|candidate| !tried.contains(&candidate.address()))
+            .min_by(|a, b| a.cost(now).total_cmp(&b.cost(now)));
+        let any_other = || {
+            // Few were tried, so this is rare.
+            let untried: Vec<_> = candidates.iter().filter(|(_, c)| !tried.contains(&c.address())).collect();
+            fastrand::choice(untried).map(|(_, candidate)| candidate)
+        };
+        one.or_else(any_other).cloned()
+    }
+
+    /// How many there are to choose from.
+    pub(crate) fn len(&self) -> usize {
+        self.candidates.len()
+    }
+}
+
+/// Two different indices below `length`, as far as there are.
+fn two_of(length: usize) -> [Option<usize>; 2] {
+    match length {
+        0 => [None, None],
+        1 => [Some(0), None],
+        _ => {
+            let first = fastrand::usize(..length);
+            let second = fastrand::usize(..length - 1);
+            [Some(first), Some(if second < first { second } else { second + 1 })]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{
+            Metrics,
+            labels::{Direction, Labels, Peer},
+            request::HttpSeries,
+            tcp::TcpSeries,
+        },
+        upstream::{Connections, Connector},
+    };
+    use conduit_model::{Workload, WorkloadKind};
+    use std::{collections::BTreeMap, time::Duration};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn set(addresses: &[&str]) -> Arc<EndpointSet> {
+        let workload = Workload {
+            namespace: "shop".into(),
+            service_account: "web".into(),
+            kind: WorkloadKind::Deployment,
+            name: "web".into(),
+            pod: "web-1".into(),
+        };
+        let endpoint = |address: &&str| {
+            let address = address.parse().unwrap();
+            (address, Arc::new(Endpoint { address, workload: workload.clone(), meshed: true }))
+        };
+        Arc::new(addresses.iter().map(endpoint).collect())
+    }
+
+    fn candidate(endpoint: &Endpoint, load: Ewma) -> Rc<Candidate> {
+        let metrics = Metrics::new();
+        let labels = Labels::direction(Direction::Outbound);
+        let tcp = TcpSeries::new(&metrics, Peer::Destination, &labels);
+        let connector = Connector { connect_timeout: MS, idle_timeout: MS };
+        let connections = Connections::new(endpoint.address, connector, tcp);
+        Candidate::new(connections, Rc::new(HttpSeries::new(&metrics.http, labels)), true, load)
+    }
+
+    fn balancer(addresses: &[&str], now: Instant) -> Balancer {
+        let mut balancer = Balancer::default();
+        balancer.apply(&set(addresses), now, candidate);
+        balancer
+    }
+
+    fn spread(balancer: &Balancer, picks: usize, now: Instant) -> BTreeMap<String, usize> {
+        let mut spread = BTreeMap::new();
+        for _ in 0..picks {
+            *spread.entry(balancer.pick(&[], now).unwrap().address().to_string()).or_default() += 1;
+        }
+        spread
+    }
+
+    #[test]
+    fn equal_endpoints_get_equal_shares_and_a_slow_one_little() {
+        fastrand::seed(7);
+        let now = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], now);
+        let equal = spread(&balancer, 3000, now);
+        assert!(equal.values().all(|count| (900..1100).contains(count)), "{equal:?}");
+        balancer.candidates[0].1.answered(50 * MS, now);
+        let unequal = spread(&balancer, 3000, now);
+        assert_eq!(unequal.get("10.0.0.1:80"), None, "{unequal:?}");
+        let later = spread(&balancer, 3000, now + Duration::from_secs(60));
+        assert!(later["10.0.0.1:80"] > 900, "it is tried again once the peak has faded: {later:?}");
+    }
+
+    #[test]
+    fn open_requests_count_against_an_endpoint_until_they_end() {
+        let now = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], now);
+        let open = balancer.candidates[0].1.pending();
+        assert_eq!(spread(&balancer, 100, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
+        drop(open);
+        assert_eq!(spread(&balancer, 100, now).len(), 2);
+    }
+
+    #[test]
+    fn what_was_tried_is_not_picked_again() {
+        let now = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], now);
+        let mut tried = Vec::new();
+        while let Some(candidate) = balancer.pick(&tried, now) {
+            assert!(!tried.contains(&candidate.address()));
+            tried.push(candidate.address());
+        }
+        assert_eq!(tried.len(), 3);
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_keeps_its_load_and_a_new_one_starts_as_its_peers_are() {
+        let now = Instant::now();
+        let mut balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], now);
+        let stays = balancer.candidates[1].1.clone();
+        balancer.candidates[0].1.answered(30 * MS, now);
+        stays.answered(10 * MS, now);
+        balancer.apply(&set(&["10.0.0.2:80", "10.0.0.3:80"]), now, candidate);
+        assert!(Rc::ptr_eq(&stays, &balancer.candidates[0].1));
+        assert_eq!(balancer.candidates[1].1.cost(now), 20e6);
+        assert_eq!(balancer.len(), 2);
+    }
+
+    #[test]
+    fn with_no_endpoints_there_is_nothing_to_pick() {
+        let now = Instant::now();
+        assert!(balancer(&[], now).pick(&[], now).is_none());
+    }
+}

@@ -1,0 +1,152 @@
+//! The connections to one address: HTTP/1.1 connections that wait for the next request, and HTTP/2 connections that
+//! carry many. Each is driven by a task of its own, which ends with the connection.
+
+use super::{connect::Connector, http1, http2};
+use crate::{
+    http::body::{Finish, RequestBody},
+    outcome::Failure,
+    record::tcp::TcpSeries,
+};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
+use tokio::time::Instant;
+
+/// The connections of one worker to one address.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    address: SocketAddr,
+    pub(super) connector: Connector,
+    pub(super) series: Arc<TcpSeries>,
+    pub(super) http1: http1::Idle,
+    pub(super) http2: http2::Multiplexed,
+    /// No request is to come any more.
+    retired: Cell<bool>,
+    reaping: Cell<bool>,
+}
+
+/// A request that got no response.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) failure: Failure,
+    /// The request as it was, if it never left.
+    pub(crate) request: Option<Request<RequestBody>>,
+}
+
+/// A connection, or a stream of one, that is in use until the response has ended.
+#[derive(Debug)]
+pub(crate) enum Lease {
+    /// The whole connection, which can be used again.
+    Http1(http1::Sender, Rc<Connections>),
+    /// One stream; its connection knows that it ended when this is dropped.
+    Http2(http2::Stream),
+}
+
+impl Connections {
+    pub(crate) fn new(address: SocketAddr, connector: Connector, series: Arc<TcpSeries>) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            connector,
+            series,
+            http1: http1::Idle::default(),
+            http2: http2::Multiplexed::default(),
+            retired: Cell::new(false),
+            reaping: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The series that count connections to the address.
+    pub(crate) fn series(&self) -> &Arc<TcpSeries> {
+        &self.series
+    }
+
+    /// Sends `request` on a connection of its version, opening one if need be.
+    ///
+    /// # Errors
+    /// There is no response; the request comes back if it never left.
+    pub(crate) async fn send(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Unsent> {
+        match request.version() {
+            Version::HTTP_2 => http2::send(self, request).await,
+            _ => http1::send(self, request).await,
+        }
+    }
+
+    /// Closes what is idle, and what is in use when its use ends.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.http1.clear();
+        self.http2.clear();
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    /// Closes what has been idle for too long, until nothing is idle.
+    pub(super) fn reap_later(self: &Rc<Self>) {
+        if !self.reaping.replace(true) {
+            tokio::task::spawn_local(reap(Rc::downgrade(self)));
+        }
+    }
+
+    /// Closes what expired before `now`; when the next one does.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let of_http1 = self.http1.expire(now, self.connector.idle_timeout);
+        let of_http2 = self.http2.expire(now);
+        of_http1.into_iter().chain(of_http2).min()
+    }
+}
+
+async fn reap(connections: Weak<Connections>) {
+    loop {
+        let Some(held) = connections.upgrade() else { return };
+        let Some(next) = held.expire(Instant::now()) else {
+            held.reaping.set(false);
+            return;
+        };
+        drop(held);
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+impl Finish for Lease {
+    fn finish(self) {
+        match self {
+            Self::Http1(sender, connections) => connections.http1_idle(sender),
+            Self::Http2(stream) => drop(stream),
+        }
+    }
+}
+
+impl Connections {
+    fn http1_idle(self: &Rc<Self>, sender: http1::Sender) {
+        if !self.is_retired() {
+            self.http1.put(sender, Instant::now());
+            self.reap_later();
+        }
+    }
+}
+
+/// What an error of hyper's client says of a request that was sent.
+pub(super) fn failure(error: &hyper::Error) -> Failure {
+    if error.is_user() {
+        // The only thing of ours that can fail there is the body, and the client makes it.
+        Failure::RequestBroken
+    } else if error.is_parse() {
+        Failure::ResponseInvalid
+    } else {
+        Failure::ResponseBroken
+    }
+}

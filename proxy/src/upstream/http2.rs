@@ -1,0 +1,218 @@
+//! HTTP/2 connections to one address, many requests at a time on each.
+//!
+//! One connection is enough until its streams are used up: the server says how many it takes at once
+//! (SETTINGS_MAX_CONCURRENT_STREAMS). Then another is opened, up to a bound; beyond it requests wait for a stream.
+//! Requests that come while a connection is being opened wait for that one.
+
+use super::{
+    connect,
+    connections::{Connections, Lease, Unsent, failure},
+};
+use crate::{
+    http::{body::RequestBody, io::Counted, limits, serve::LocalExecutor},
+    outcome::Failure,
+};
+use futures::{
+    FutureExt,
+    future::{LocalBoxFuture, Shared},
+};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How long a connection without streams is kept. Longer than for HTTP/1.1: there is one for all requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most connections to one address.
+const MOST_CONNECTIONS: usize = 16;
+
+/// Attempts to find a connection that has not just gone away.
+const TRIES: usize = 3;
+
+type Opening = Shared<LocalBoxFuture<'static, Result<(), Failure>>>;
+
+/// The open connections.
+#[derive(Default)]
+pub(crate) struct Multiplexed {
+    open: RefCell<Vec<Connection>>,
+    opening: RefCell<Option<Opening>>,
+}
+
+/// One connection.
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    load: Rc<Load>,
+}
+
+/// How much of a connection is in use.
+#[derive(Debug)]
+struct Load {
+    streams: Cell<usize>,
+    /// What the server takes at once.
+    most_streams: Cell<usize>,
+    last_used: Cell<Instant>,
+}
+
+/// One stream, in use until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stream(Rc<Load>, Rc<Connections>);
+
+impl Multiplexed {
+    pub(super) fn clear(&self) {
+        self.open.borrow_mut().clear();
+    }
+
+    /// Closes what has had no stream for too long; when the next one will have had none.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut open = self.open.borrow_mut();
+        let expiry = |connection: &Connection| connection.load.last_used.get() + IDLE_TIMEOUT;
+        open.retain(|c| !c.sender.is_closed() && (c.load.streams.get() > 0 || now < expiry(c)));
+        open.iter().filter(|connection| connection.load.streams.get() == 0).map(expiry).min()
+    }
+
+    /// A stream of the connection with the most room.
+    fn stream(&self, connections: &Rc<Connections>) -> Option<(SendRequest<RequestBody>, Stream)> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|connection| !connection.sender.is_closed());
+        let full = open.len() >= MOST_CONNECTIONS;
+        let connection = open
+            .iter()
+            .filter(|connection| full || connection.load.has_room())
+            .min_by_key(|connection| connection.load.streams.get())?;
+        Some((connection.sender.clone(), Stream::start(&connection.load, connections)))
+    }
+}
+
+impl Load {
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.most_streams.get()
+    }
+}
+
+impl Stream {
+    fn start(load: &Rc<Load>, connections: &Rc<Connections>) -> Self {
+        load.streams.set(load.streams.get() + 1);
+        Self(load.clone(), connections.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Self(load, connections) = self;
+        load.streams.set(load.streams.get() - 1);
+        if load.streams.get() == 0 {
+            load.last_used.set(Instant::now());
+            connections.reap_later();
+        }
+    }
+}
+
+impl fmt::Debug for Multiplexed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Multiplexed").field("open", &self.open.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+pub(super) async fn send(
+    connections: &Rc<Connections>,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Unsent> {
+    for _ in 0..TRIES {
+        let (mut sender, stream) = match stream(connections).await {
+            Ok(stream) => stream,
+            Err(failure) => return Err(Unsent { failure, request: Some(request) }),
+        };
+        match sender.try_send_request(request).await {
+            Ok(response) => return Ok((response, Lease::Http2(stream))),
+            Err(mut error) => match error.take_message() {
+                // The server has gone away (GOAWAY) since the connection was last looked at.
+                Some(unsent) => request = unsent,
+                None if never_processed(error.error()) => {
+                    return Err(Unsent { failure: Failure::ConnectionLost, request: None });
+                }
+                None => return Err(Unsent { failure: failure(error.error()), request: None }),
+            },
+        }
+    }
+    Err(Unsent { failure: Failure::ConnectionLost, request: Some(request) })
+}
+
+/// Whether the server says that it has not looked at the request (RFC 9113 section 8.7).
+fn never_processed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return h2.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+async fn stream(connections: &Rc<Connections>) -> Result<(SendRequest<RequestBody>, Stream), Failure> {
+    loop {
+        if let Some(stream) = connections.http2.stream(connections) {
+            return Ok(stream);
+        }
+        let opening = connections.http2.opening.borrow().clone();
+        let opening = opening.unwrap_or_else(|| {
+            let opening = open(connections.clone()).boxed_local().shared();
+            *connections.http2.opening.borrow_mut() = Some(opening.clone());
+            opening
+        });
+        opening.await?;
+    }
+}
+
+/// Opens one connection for all who wait.
+async fn open(connections: Rc<Connections>) -> Result<(), Failure> {
+    let opened = handshake(&connections).await;
+    // Who comes from now on starts anew.
+    *connections.http2.opening.borrow_mut() = None;
+    connections.http2.open.borrow_mut().push(opened?);
+    Ok(())
+}
+
+async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure> {
+    let address = connections.address();
+    let (stream, record) = connect(address, connections.connector.connect_timeout, &connections.series).await?;
+    let (sender, connection) = Builder::new(LocalExecutor)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_header_list_size(limits::HEAD as u32)
+        .max_send_buf_size(limits::SEND_BUFFER)
+        .handshake(TokioIo::new(Counted { stream, record }))
+        .await
+        .map_err(|_| Failure::ConnectionLost)?;
+    let load = Rc::new(Load {
+        streams: Cell::new(0),
+        most_streams: Cell::new(connection.current_max_send_streams()),
+        last_used: Cell::new(Instant::now()),
+    });
+    let seen = load.clone();
+    tokio::task::spawn_local(async move {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            seen.most_streams.set(connection.current_max_send_streams().max(1));
+            polled
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%address, %error, "HTTP/2 connection to server ended");
+        }
+    });
+    Ok(Connection { sender, load })
+}
