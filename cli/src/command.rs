@@ -1,0 +1,302 @@
+//! The two commands: whom to ask, what to say when there is nothing to show, and where it goes.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::cluster::{self, Cluster};
+use crate::render::{self, Paint};
+use crate::resource::{Kind, Resource, Service};
+use crate::routes::{self, View};
+use crate::scrape::{self, Scraped};
+use crate::stat;
+use crate::workload::Member;
+
+#[derive(Args)]
+pub(crate) struct StatSettings {
+    /// deploy, sts, ds, rs, job, po or ns, alone or as in deploy/web; every workload by default.
+    resource: Option<Resource>,
+    #[command(flatten)]
+    scope: Scope,
+    /// How to show it: wide adds bytes and the proxies' memory.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: StatOutput,
+}
+
+#[derive(Args)]
+pub(crate) struct RoutesSettings {
+    /// deploy, sts, ds, rs, job, po or ns, alone or as in deploy/web.
+    resource: Resource,
+    /// What the resource sends to this Service, as in svc/cart or svc/cart.shop, rather than what comes to it.
+    #[arg(long, value_name = "SERVICE")]
+    to: Option<Service>,
+    #[command(flatten)]
+    scope: Scope,
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: RoutesOutput,
+}
+
+#[derive(Args)]
+struct Scope {
+    /// The namespace; by default that of the context.
+    #[arg(short, long, conflicts_with = "all_namespaces")]
+    namespace: Option<String>,
+    /// Every namespace.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// The time over which is measured, from 1s to 1h.
+    #[arg(long, value_parser = window, default_value = "5s")]
+    window: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StatOutput {
+    Table,
+    Wide,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RoutesOutput {
+    Table,
+    Json,
+}
+
+/// Whether everything that was asked about could be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Whole,
+    /// A pod did not answer; it was named.
+    Partial,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error("there is no {resource} with pods in {place}")]
+    NoPods { resource: Resource, place: Place },
+    #[error("nothing is meshed: no pod of {resource} in {place} has a proxy. {}", place.remedy())]
+    NotMeshed { resource: Resource, place: Place },
+    #[error("no proxy of {resource} in {place} answered:\n{failures}")]
+    NoAnswer { resource: Resource, place: Place, failures: String },
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot write the answer: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Where it was looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Namespace(String),
+    AllNamespaces,
+}
+
+/// What `-o json` prints.
+#[derive(Serialize)]
+struct Document<'a, R> {
+    window_seconds: f64,
+    rows: &'a [R],
+    unanswered: Vec<Unanswered<'a>>,
+}
+
+#[derive(Serialize)]
+struct Unanswered<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    reason: String,
+}
+
+/// `conduit stat`.
+///
+/// # Errors
+/// There is nothing to show, and why.
+pub(crate) async fn stat(settings: &cluster::Settings, stat: StatSettings) -> Result<Answer, Error> {
+    let resource = stat.resource.unwrap_or_default();
+    let (members, scraped) = measured(settings, &resource, &stat.scope).await?;
+    let rows = stat::table(&resource, &members, &scraped.changes);
+    let text = match stat.output {
+        StatOutput::Json => json(&stat.scope, &rows, &scraped)?,
+        StatOutput::Table => render::stat(&rows, paint(), stat.scope.all_namespaces),
+        StatOutput::Wide => render::stat_wide(&rows, paint(), stat.scope.all_namespaces),
+    };
+    said(&text, &scraped)
+}
+
+/// `conduit routes`.
+///
+/// # Errors
+/// There is nothing to show, and why.
+pub(crate) async fn routes(settings: &cluster::Settings, routes: RoutesSettings) -> Result<Answer, Error> {
+    let view = routes.to.map_or(View::Server, View::Client);
+    let (members, scraped) = measured(settings, &routes.resource, &routes.scope).await?;
+    let rows = routes::table(&routes.resource, &view, &members, &scraped.changes);
+    let text = match routes.output {
+        RoutesOutput::Json => json(&routes.scope, &rows, &scraped)?,
+        RoutesOutput::Table if rows.is_empty() => "no request has been seen yet\n".to_owned(),
+        RoutesOutput::Table => render::routes(&rows, paint(), routes.scope.all_namespaces),
+    };
+    said(&text, &scraped)
+}
+
+async fn measured(
+    settings: &cluster::Settings,
+    resource: &Resource,
+    scope: &Scope,
+) -> Result<(Vec<Member>, Scraped), Error> {
+    let cluster = Cluster::connect(settings).await?;
+    let place = place(resource, scope, &cluster.namespace);
+    let mut members = cluster.members(place.namespace()).await?;
+    members.retain(|member| member.is_of(resource));
+    let resource = resource.clone();
+    if members.is_empty() {
+        return Err(Error::NoPods { resource, place });
+    }
+    if !members.iter().any(|member| member.meshed) {
+        return Err(Error::NotMeshed { resource, place });
+    }
+    let scraped = {
+        let _progress = Progress::of(&members, scope.window);
+        scrape::window(&cluster.client, &members, scope.window).await
+    };
+    if scraped.changes.is_empty() && !scraped.unanswered.is_empty() {
+        return Err(Error::NoAnswer { resource, place, failures: failures(&scraped) });
+    }
+    Ok((members, scraped))
+}
+
+/// `ns` alone is about all of them, and `ns/shop` about that one, whatever the context says.
+fn place(resource: &Resource, scope: &Scope, default: &str) -> Place {
+    match (resource.kind, &resource.name) {
+        (Some(Kind::Namespace), Some(name)) => Place::Namespace(name.clone()),
+        (Some(Kind::Namespace), None) if scope.namespace.is_none() => Place::AllNamespaces,
+        _ if scope.all_namespaces => Place::AllNamespaces,
+        _ => Place::Namespace(scope.namespace.clone().unwrap_or_else(|| default.to_owned())),
+    }
+}
+
+fn json<R: Serialize>(scope: &Scope, rows: &[R], scraped: &Scraped) -> Result<String, Error> {
+    let unanswered = scraped.unanswered.iter();
+    let document = Document {
+        window_seconds: scope.window.as_secs_f64(),
+        rows,
+        unanswered: unanswered
+            .map(|((namespace, pod), failure)| Unanswered { namespace, pod, reason: failure.to_string() })
+            .collect(),
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+fn said(text: &str, scraped: &Scraped) -> Result<Answer, Error> {
+    io::stdout().write_all(text.as_bytes())?;
+    if scraped.unanswered.is_empty() {
+        return Ok(Answer::Whole);
+    }
+    eprintln!("\nwithout these pods, whose proxies did not answer:\n{}", failures(scraped));
+    Ok(Answer::Partial)
+}
+
+fn failures(scraped: &Scraped) -> String {
+    let lines = scraped.unanswered.iter().map(|((namespace, pod), failure)| format!("  {namespace}/{pod}: {failure}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn paint() -> Paint {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !plain { Paint::Colour } else { Paint::Plain }
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
+    parsed
+        .filter(|window| (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(window))
+        .ok_or_else(|| format!("expected a duration from 1s to 1h, not {text:?}"))
+}
+
+impl Place {
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Namespace(namespace) => Some(namespace),
+            Self::AllNamespaces => None,
+        }
+    }
+
+    fn remedy(&self) -> String {
+        let namespace = self.namespace().unwrap_or("<namespace>");
+        format!(
+            "To mesh it:\n  kubectl label namespace {namespace} conduit.io/inject=enabled\n  \
+             kubectl rollout restart deployment -n {namespace}"
+        )
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Namespace(namespace) => write!(f, "namespace {namespace}"),
+            Self::AllNamespaces => f.write_str("any namespace"),
+        }
+    }
+}
+
+/// A line for a person who waits, gone when the waiting is over.
+struct Progress;
+
+impl Progress {
+    fn of(members: &[Member], window: Duration) -> Option<Self> {
+        let meshed = members.iter().filter(|member| member.meshed).count();
+        io::stderr().is_terminal().then(|| {
+            eprint!("measuring {meshed} pods over {window:?} …");
+            Self
+        })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        eprint!("\r\x1b[K");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place_of(resource: &str, namespace: Option<&str>, all_namespaces: bool) -> Place {
+        let scope = Scope { namespace: namespace.map(Into::into), all_namespaces, window: Duration::from_secs(5) };
+        place(&resource.parse().unwrap(), &scope, "default")
+    }
+
+    #[test]
+    fn it_is_looked_where_the_user_says() {
+        let namespace = |name: &str| Place::Namespace(name.into());
+        assert_eq!(place_of("deploy", None, false), namespace("default"));
+        assert_eq!(place_of("deploy", Some("shop"), false), namespace("shop"));
+        assert_eq!(place_of("deploy", None, true), Place::AllNamespaces);
+        assert_eq!(place_of("ns", None, false), Place::AllNamespaces);
+        assert_eq!(place_of("ns/shop", None, false), namespace("shop"));
+        assert_eq!(place_of("ns", Some("shop"), false), namespace("shop"));
+    }
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let error =
+            Error::NotMeshed { resource: "deploy/web".parse().unwrap(), place: Place::Namespace("shop".into()) };
+        let expected = "nothing is meshed: no pod of deploy/web in namespace shop has a proxy. To mesh it:\n  \
+                        kubectl label namespace shop conduit.io/inject=enabled\n  \
+                        kubectl rollout restart deployment -n shop";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn windows_are_at_least_a_second_and_at_most_an_hour() {
+        assert_eq!(window("5s"), Ok(Duration::from_secs(5)));
+        assert!(window("500ms").is_err() && window("2h").is_err() && window("soon").is_err());
+    }
+}
