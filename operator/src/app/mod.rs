@@ -7,6 +7,8 @@ mod folders;
 mod listen;
 mod logging;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 pub use flags::{Flags, Injection, LogFormat, PullPolicy, SERVICE, Source};
 
