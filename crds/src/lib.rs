@@ -5,6 +5,8 @@
 //! nothing here knows what a proxy makes of an object: values are kept as users wrote them and parsed by the operator.
 // The derive of `KubeSchema` copies each type into a function to read its schema from.
 #![allow(unreachable_pub)]
+// Its printer columns are told apart by their names; clippy looks at what else they have in common.
+#![allow(clippy::duplicated_attributes)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod definitions;

@@ -17,8 +17,9 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 pub const MAX_LEVELS: usize = 3;
 /// Most conditions in an `all` or `any` on requests.
 pub const MAX_REQUEST_CONDITIONS: usize = 32;
-/// Most conditions in an `all` or `any` on responses.
-pub const MAX_RESPONSE_CONDITIONS: usize = 16;
+/// Most conditions in an `all` or `any` on responses. What a schema with rules on every level may cost bounds it: with 16
+/// the API server refuses the definition.
+pub const MAX_RESPONSE_CONDITIONS: usize = 12;
 /// Longest `pathRegex`, in characters.
 pub const MAX_PATH_REGEX: usize = 1024;
 /// Longest `method`, in characters.
@@ -124,9 +125,9 @@ impl JsonSchema for ResponseMatch {
             "status": {
                 "description": "A range of HTTP statuses, both ends included.",
                 "type": "object",
-                "minProperties": 1,
                 "properties": { "min": code("lowest"), "max": code("highest") },
                 "x-kubernetes-validations": [
+                    {"rule": "has(self.min) || has(self.max)", "message": "must set at least one of min, max"},
                     {"rule": "!has(self.min) || !has(self.max) || self.min <= self.max", "message": "min must not be above max"},
                 ],
             },
@@ -148,17 +149,23 @@ fn unrolled(level: usize, about: &str, leaves: &Value, max_items: usize) -> Valu
     properties["any"] = list("At least one of these.");
     properties["not"] = next.clone();
     properties["not"]["description"] = "Not this one.".into();
-    let mut condition = json!({
+    // Never met: a list is no object. Without it the API server complains of unknown fields within the list, with it of
+    // the list itself.
+    properties["not"]["items"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let fields: Vec<_> = properties.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let any_set: Vec<_> = fields.iter().map(|name| format!("has(self.{name})")).collect();
+    let mut rules = vec![
+        json!({"rule": any_set.join(" || "), "message": format!("must set at least one of {}", fields.join(", "))}),
+    ];
+    if last {
+        rules.push(json!({"rule": "!has(self.all) && !has(self.any) && !has(self.not)", "message": TOO_DEEP}));
+    }
+    json!({
         "description": format!("{about} Several fields together must all be met; at least one is set."),
         "type": "object",
-        "minProperties": 1,
         "properties": properties,
-    });
-    if last {
-        condition["x-kubernetes-validations"] =
-            json!([{"rule": "!has(self.all) && !has(self.any) && !has(self.not)", "message": TOO_DEEP}]);
-    }
-    condition
+        "x-kubernetes-validations": rules,
+    })
 }
 
 /// Reads `not`. Linkerd's own definition asks for a list there while its code wants an object; a list of one is refused
@@ -209,7 +216,7 @@ mod tests {
         let schema = RequestMatch::json_schema(&mut SchemaGenerator::default()).to_value();
         let third = &schema["properties"]["all"]["items"]["properties"]["not"];
         assert_eq!(third["properties"]["pathRegex"]["type"], "string");
-        assert_eq!(third["x-kubernetes-validations"][0]["message"], TOO_DEEP);
+        assert_eq!(third["x-kubernetes-validations"][1]["message"], TOO_DEEP);
         assert!(third["properties"]["any"]["items"]["properties"].is_null());
     }
 }

@@ -38,10 +38,10 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_backoff: Option<Duration>,
 
-    /// What else is worth another try.
+    /// What else is worth another try. Not `on`: YAML 1.1, which kubectl reads, takes that for `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 3))]
-    pub on: Option<Vec<RetryOn>>,
+    pub retry_on: Option<Vec<RetryOn>>,
 
     /// The methods that may be sent again; GET, HEAD, OPTIONS, PUT and DELETE if absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -45,7 +45,7 @@ pub struct TargetRef {
 
     /// Which pods, for kind `Pod`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PodSelector")]
+    #[schemars(with = "Option<PodSelector>")]
     pub selector: Option<LabelSelector>,
 }
 

@@ -75,7 +75,7 @@ fn read_list<C: Condition>(path: &str, list: &[C], level: usize, faults: &mut Fa
 impl Condition for crd::RequestMatch {
     type Read = RequestMatch;
     const MAX_CONDITIONS: usize = MAX_REQUEST_CONDITIONS;
-    const FIELDS: &'static str = "all, any, not, pathRegex, method";
+    const FIELDS: &'static str = "all, any, method, not, pathRegex";
 
     fn nested(&self) -> (Option<&[Self]>, Option<&[Self]>, Option<&Self>) {
         (self.all.as_deref(), self.any.as_deref(), self.not.as_deref())
