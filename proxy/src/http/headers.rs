@@ -1,5 +1,7 @@
 //! The headers that a proxy must change, and those that it reads.
 
+use super::respond::CONDUIT_ERROR;
+use crate::outcome::Failure;
 use http::{
     HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
@@ -20,13 +22,36 @@ pub(crate) fn wants_upgrade<B>(request: &Request<B>) -> bool {
 
 /// Whether a response says that its connection has become something else.
 pub(crate) fn is_upgrade<B>(method: &Method, response: &Response<B>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || method == Method::CONNECT && response.status().is_success()
+    response.status() == StatusCode::SWITCHING_PROTOCOLS || method == Method::CONNECT && response.status().is_success()
+}
+
+/// Makes a request that came on one connection fit for the next. `upgrade`: it asks for its connection to become
+/// something else.
+///
+/// # Errors
+/// It cannot be sent on.
+pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result<(), Failure> {
+    match request.version() {
+        Version::HTTP_2 => complete_uri(request).map_err(|_| Failure::RequestInvalid),
+        _ => {
+            strip_hop_by_hop(request.headers_mut(), upgrade);
+            Ok(())
+        }
+    }
+}
+
+/// Makes a response that came on one connection fit for the next. `upgrade`: its connection has become something else.
+/// What it says in the name of a proxy does not pass.
+pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) {
+    if response.version() != Version::HTTP_2 {
+        strip_hop_by_hop(response.headers_mut(), upgrade);
+    }
+    response.headers_mut().remove(CONDUIT_ERROR);
 }
 
 /// Removes what concerns only the connection that a message came on (RFC 9110 section 7.6.1). An upgrade is between
 /// client and server, with the proxy in between, so what asks for it or grants it stays.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = connection_options(headers).filter_map(|name| name.parse().ok()).collect();
         for name in named {
@@ -52,7 +77,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
 ///
 /// # Errors
 /// There is neither, or what there is cannot be an authority.
-pub(crate) fn complete_uri<B>(request: &mut Request<B>) -> Result<(), http::Error> {
+fn complete_uri<B>(request: &mut Request<B>) -> Result<(), http::Error> {
     if request.uri().authority().is_some() {
         return Ok(());
     }
@@ -92,7 +117,12 @@ fn names(headers: &HeaderMap, option: &HeaderName) -> bool {
 }
 
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
+    headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
 }
 
 #[cfg(test)]

@@ -24,6 +24,12 @@ impl Counted {
     }
 }
 
+impl AsRef<TcpStream> for Counted {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();

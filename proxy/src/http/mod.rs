@@ -9,4 +9,4 @@ pub(crate) mod io;
 pub(crate) mod limits;
 pub(crate) mod respond;
 pub(crate) mod serve;
-pub(crate) mod upgrade;
+pub(crate) mod tunnel;

@@ -1,1 +1,206 @@
-//! The room `inbound` of the data plane.
+//! Connections to the pod: to which of its ports, by which protocol, and to the application.
+//!
+//! A worker serves them with [`serve`], on a `LocalSet` of its own. They are forwarded to the pod's own address, as it
+//! was redirected from, and never to loopback, so that what an application binds there stays private.
+//!
+//! When the operator says that the pod has been told to stop, peers are asked to go elsewhere (`connection: close`,
+//! GOAWAY), and served on.
+//!
+//! This room does not know `outbound`.
+
+mod port;
+mod request;
+mod tcp;
+
+use crate::{
+    http::{io::Counted, serve, tunnel},
+    listen::{
+        accept::{Accepted, Refusal, accept},
+        drain::{Drain, OpenConnection},
+        original::OriginalDestination,
+        service::{ServerFirst, Service, decide},
+    },
+    outcome::Reports,
+    record::{Metrics, labels::Direction},
+    upstream::{Connections, Connector, own::Own},
+};
+use conduit_model::Inbound;
+use port::Port;
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// What a worker needs to serve inbound connections.
+#[derive(Debug)]
+pub struct Config {
+    /// Where they come in; bound by [`crate::listen::socket::bind`].
+    pub listeners: Vec<std::net::TcpListener>,
+    /// How it is found where they were going.
+    pub original: OriginalDestination,
+    /// The pod's own addresses; connections to others are refused.
+    pub pod_ips: Vec<IpAddr>,
+    /// What is known of the pod's ports, and whether it is to stop.
+    pub own: Arc<Own>,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends the service.
+    pub drain: Drain,
+    /// How long first bytes are waited for before the server may speak first.
+    pub detect_timeout: Duration,
+    /// How long opening a connection to the application may take.
+    pub connect_timeout: Duration,
+    /// How long an idle HTTP/1.1 connection is kept.
+    pub pool_idle_timeout: Duration,
+}
+
+/// Serves inbound connections until the drain is told and none is open any more. Runs on a `LocalSet`.
+///
+/// # Errors
+/// A listener cannot be used.
+pub async fn serve(config: Config) -> io::Result<()> {
+    let Config { listeners, original, pod_ips, own, metrics, drain, .. } = config;
+    let worker = Rc::new(Worker {
+        terminating: own.terminating(),
+        own,
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+        detect_timeout: config.detect_timeout,
+        connector: Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout },
+        known: RefCell::default(),
+        addresses: RefCell::default(),
+        reports: Reports::new(),
+    });
+    let admit = |to: SocketAddr| match pod_ips.contains(&to.ip()) {
+        true => Ok(()),
+        false => Err(Refusal::NotThisPod),
+    };
+    let refused = |refusal: Refusal| metrics.connection_refused(Direction::Inbound, refusal.reason());
+    accept(listeners, original, drain, admit, refused, |accepted| {
+        tokio::task::spawn_local(connection(worker.clone(), accepted));
+    })
+    .await
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+struct Worker {
+    own: Arc<Own>,
+    terminating: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    detect_timeout: Duration,
+    connector: Connector,
+    known: RefCell<Known>,
+    addresses: RefCell<HashMap<SocketAddr, Rc<Address>>>,
+    reports: Reports,
+}
+
+/// The ports as the newest configuration has them.
+#[derive(Debug, Default)]
+struct Known {
+    config: Option<Arc<Inbound>>,
+    ports: HashMap<u16, Rc<Port>>,
+    /// Stands for every port that the configuration does not have.
+    other: Option<Rc<Port>>,
+}
+
+/// One address of the pod, with the connections to the application there.
+#[derive(Debug)]
+struct Address {
+    connections: Rc<Connections>,
+    server_first: ServerFirst,
+}
+
+/// One client's connection, held by all that goes on in it.
+#[derive(Debug)]
+struct Connection {
+    worker: Rc<Worker>,
+    address: Rc<Address>,
+    /// Keeps the worker from ending.
+    _open: OpenConnection,
+}
+
+async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, destination, open } = accepted;
+    let port = worker.port(destination.port());
+    let address = worker.address(destination, &port);
+    let connection = Rc::new(Connection { worker, address, _open: open });
+    let mut counted = Counted { stream, record: port.accepted.open() };
+    let Connection { worker, address, .. } = &*connection;
+    let open = async || tcp::open(worker, address).await;
+    let service = match decide(&counted.stream, port.protocol, worker.detect_timeout, &address.server_first, open).await
+    {
+        Ok(service) => service,
+        Err(error) => return tcp::broke(&counted, &error),
+    };
+    let drain = worker.drain.clone();
+    let serve = |request| request::serve(connection.clone(), request);
+    let ended = match service {
+        Service::Opaque => return tcp::serve(worker, address, &mut counted).await,
+        Service::Opened(mut server) => return tunnel::between(&mut counted, &mut server).await,
+        Service::Http1 => serve::http1(counted, serve, drain).await,
+        Service::Http2 => serve::http2(counted, serve, drain, terminating(worker.terminating.clone())).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");
+    }
+}
+
+/// Waits until the pod has been told to stop.
+async fn terminating(mut terminating: watch::Receiver<bool>) {
+    if terminating.wait_for(|terminating| *terminating).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending().await
+    }
+}
+
+impl Worker {
+    /// What is known of a port now.
+    fn port(&self, port: u16) -> Rc<Port> {
+        let newest = self.own.peek();
+        let mut known = self.known.borrow_mut();
+        let same = match (&*newest, &known.config) {
+            (Some(newest), Some(held)) => Arc::ptr_eq(newest, held),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            *known = Known { config: newest.clone(), ..Known::default() };
+        }
+        let Known { config, ports, other } = &mut *known;
+        match config.as_ref().and_then(|config| config.port(port)) {
+            Some(config) => ports.entry(port).or_insert_with(|| Port::new(config, &self.metrics)),
+            None => other.get_or_insert_with(|| Port::unknown(&self.metrics)),
+        }
+        .clone()
+    }
+
+    fn address(&self, address: SocketAddr, port: &Port) -> Rc<Address> {
+        let mut addresses = self.addresses.borrow_mut();
+        let new = || {
+            Rc::new(Address {
+                connections: Connections::new(address, self.connector, port.opened.clone()),
+                server_first: ServerFirst::default(),
+            })
+        };
+        addresses.entry(address).or_insert_with(new).clone()
+    }
+
+    /// `pod/<namespace>/<name>`, empty until it is known. Asked for only where something failed.
+    fn object(&self) -> String {
+        let config = self.own.peek();
+        let pod = config.as_ref().map(|config| format!("pod/{}/{}", config.workload.namespace, config.workload.pod));
+        pod.unwrap_or_default()
+    }
+
+    fn is_terminating(&self) -> bool {
+        *self.terminating.borrow()
+    }
+}

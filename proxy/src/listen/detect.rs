@@ -42,6 +42,18 @@ pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<D
     }
 }
 
+/// Which version of HTTP `stream` speaks, of a destination that declares to speak HTTP. Clients do not always ask by the
+/// version that a port declares, and both say theirs first; what is no HTTP at all is left to be refused as such.
+///
+/// # Errors
+/// The stream's.
+pub(crate) async fn http_version(stream: &TcpStream, declared: Protocol) -> io::Result<Protocol> {
+    Ok(match judge_as_bytes_come(stream, &mut Detected::Silence).await? {
+        http @ (Protocol::Http1 | Protocol::Http2) => http,
+        Protocol::Detect | Protocol::Grpc | Protocol::Tls | Protocol::Opaque => declared,
+    })
+}
+
 async fn judge_as_bytes_come(stream: &TcpStream, seen: &mut Detected) -> io::Result<Protocol> {
     loop {
         stream.readable().await?;

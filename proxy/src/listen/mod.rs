@@ -4,9 +4,10 @@
 //! This room does not know why a connection is served, nor what is told about its destination.
 
 pub mod accept;
-pub mod detect;
+pub(crate) mod detect;
 pub mod drain;
 pub mod original;
-pub mod relay;
+pub(crate) mod relay;
+pub(crate) mod service;
 pub mod socket;
-pub mod speaker;
+pub(crate) mod speaker;

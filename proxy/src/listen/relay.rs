@@ -52,13 +52,6 @@ pub(crate) trait Tally {
     fn received(&self, bytes: usize);
 }
 
-impl<'s> Side<'s> {
-    /// A stream of which nothing was read.
-    pub(crate) fn unread(stream: &'s mut TcpStream) -> Self {
-        Self { stream, read_already: Bytes::new() }
-    }
-}
-
 /// Relays until both directions have ended.
 ///
 /// # Errors
@@ -145,6 +138,10 @@ mod tests {
     use std::cell::Cell;
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
+    fn unread(stream: &mut TcpStream) -> Side<'_> {
+        Side { stream, read_already: Bytes::new() }
+    }
+
     #[derive(Default)]
     struct Counted {
         sent: Cell<usize>,
@@ -181,7 +178,7 @@ mod tests {
             client.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let relayed = relay(Side::unread(&mut front), Side::unread(&mut back), &tally);
+        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
         let (ended, answer) = tokio::join!(relayed, talk);
         ended.unwrap();
         assert_eq!(answer, "answer to question");
@@ -195,7 +192,7 @@ mod tests {
         client.shutdown().await.unwrap();
         server.shutdown().await.unwrap();
         let side = Side { stream: &mut front, read_already: Bytes::from_static(b"head,") };
-        relay(side, Side::unread(&mut back), &Counted::default()).await.unwrap();
+        relay(side, unread(&mut back), &Counted::default()).await.unwrap();
         let mut all = String::new();
         server.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "head,tail");
@@ -206,7 +203,7 @@ mod tests {
         let ((client, mut front), (mut back, mut server)) = (pair().await, pair().await);
         socket::reset_on_close(&client).unwrap();
         drop(client);
-        let ended = relay(Side::unread(&mut front), Side::unread(&mut back), &Counted::default()).await;
+        let ended = relay(unread(&mut front), unread(&mut back), &Counted::default()).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         drop(back);
         assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -216,7 +213,7 @@ mod tests {
     async fn a_relay_that_waits_holds_no_buffer() {
         let ((_client, mut front), (mut back, _server)) = (pair().await, pair().await);
         let tally = Counted::default();
-        let relayed = relay(Side::unread(&mut front), Side::unread(&mut back), &tally);
+        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
         tokio::time::timeout(std::time::Duration::from_millis(20), relayed).await.unwrap_err();
         assert_eq!(POOL.with_borrow(Vec::len), 1, "one buffer, and it is in the pool");
     }
@@ -225,7 +222,7 @@ mod tests {
     async fn a_relay_is_small() {
         let ((_client, mut front), (mut back, _server)) = (pair().await, pair().await);
         let tally = Counted::default();
-        let relayed = relay(Side::unread(&mut front), Side::unread(&mut back), &tally);
+        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
         assert!(size_of_val(&relayed) <= 640, "{} bytes", size_of_val(&relayed));
     }
 }

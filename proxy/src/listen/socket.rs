@@ -12,10 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 const BACKLOG: i32 = 4096;
 
 /// When a silent connection is probed, and how often: a peer that vanished is noticed within two minutes.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(6);
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6);
 
 /// Whether other sockets may listen at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,1 +1,146 @@
-//! The room `outbound` of the data plane.
+//! Connections that the application opens: to which destination, by which protocol, along which route, to which
+//! endpoint.
+//!
+//! A worker serves them with [`serve`], on a `LocalSet` of its own. Everything a connection needs stays on its worker;
+//! workers share the directory of destinations, and the metrics.
+//!
+//! This room does not know `inbound`, and nothing of how destinations come to be known.
+
+mod plan;
+mod request;
+mod target;
+mod tcp;
+
+use crate::{
+    http::{io::Counted, serve, tunnel},
+    listen::{
+        accept::{Accepted, Refusal, accept},
+        drain::{Drain, OpenConnection},
+        original::OriginalDestination,
+        service::{Service, decide},
+    },
+    outcome::Reports,
+    record::{Metrics, labels::Direction},
+    upstream::{
+        Connector,
+        directory::{Directory, Held},
+    },
+};
+use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use target::Target;
+
+/// What a worker needs to serve outbound connections.
+#[derive(Debug)]
+pub struct Config {
+    /// Where they come in; bound by [`crate::listen::socket::bind`].
+    pub listeners: Vec<std::net::TcpListener>,
+    /// How it is found where they were going.
+    pub original: OriginalDestination,
+    /// What is known of destinations.
+    pub directory: Arc<Directory>,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends the service.
+    pub drain: Drain,
+    /// How long a first connection waits for the operator's answer about its destination.
+    pub discovery_timeout: Duration,
+    /// How long first bytes are waited for before the server may speak first.
+    pub detect_timeout: Duration,
+    /// How long opening a connection to an endpoint may take.
+    pub connect_timeout: Duration,
+    /// How long an idle HTTP/1.1 connection is kept.
+    pub pool_idle_timeout: Duration,
+}
+
+/// Serves outbound connections until the drain is told and none is open any more. Runs on a `LocalSet`.
+///
+/// # Errors
+/// A listener cannot be used.
+pub async fn serve(config: Config) -> io::Result<()> {
+    let Config { listeners, original, directory, metrics, drain, .. } = config;
+    let worker = Rc::new(Worker {
+        directory,
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+        discovery_timeout: config.discovery_timeout,
+        detect_timeout: config.detect_timeout,
+        connector: Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout },
+        targets: RefCell::default(),
+        reports: Reports::new(),
+    });
+    let admit = |_| Ok(());
+    let refused = |refusal: Refusal| metrics.connection_refused(Direction::Outbound, refusal.reason());
+    accept(listeners, original, drain, admit, refused, |accepted| {
+        tokio::task::spawn_local(connection(worker.clone(), accepted));
+    })
+    .await
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+struct Worker {
+    directory: Arc<Directory>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    discovery_timeout: Duration,
+    detect_timeout: Duration,
+    connector: Connector,
+    targets: RefCell<HashMap<SocketAddr, Rc<Target>>>,
+    reports: Reports,
+}
+
+/// One client's connection, held by all that goes on in it.
+#[derive(Debug)]
+struct Connection {
+    worker: Rc<Worker>,
+    target: Rc<Target>,
+    /// Keeps the destination known.
+    _held: Held,
+    /// Keeps the worker from ending.
+    _open: OpenConnection,
+}
+
+async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, destination, open } = accepted;
+    let held = worker.directory.destination(destination);
+    worker.directory.known(&held, worker.discovery_timeout).await;
+    let target = worker.target(&held);
+    let plan = target.plan();
+    let connection = Rc::new(Connection { worker, target, _held: held, _open: open });
+    let mut counted = Counted { stream, record: plan.accepted.open() };
+    let Connection { worker, target, .. } = &*connection;
+    let open = async || tcp::open(&connection).await;
+    let declared = plan.config.protocol;
+    let service = match decide(&counted.stream, declared, worker.detect_timeout, target.server_first(), open).await {
+        Ok(service) => service,
+        Err(error) => return tcp::broke(&counted, &error),
+    };
+    let drain = worker.drain.clone();
+    let serve = |request| request::serve(connection.clone(), request);
+    let ended = match service {
+        Service::Opaque => return tcp::serve(&connection, &mut counted).await,
+        Service::Opened(mut opened) => return tunnel::between(&mut counted, &mut opened.server).await,
+        Service::Http1 => serve::http1(counted, serve, drain).await,
+        Service::Http2 => serve::http2(counted, serve, drain, std::future::pending()).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");
+    }
+}
+
+impl Worker {
+    /// The destination as this worker sees it.
+    fn target(self: &Rc<Self>, held: &Held) -> Rc<Target> {
+        let mut targets = self.targets.borrow_mut();
+        if let Some(target) = targets.get(&held.address())
+            && target.is_of(held.shared())
+        {
+            return target.clone();
+        }
+        // A destination enters far less often than it is used: the time to let go of those that have left.
+        targets.retain(|_, target| !target.is_gone());
+        let target = Target::new(self, held.shared());
+        targets.insert(held.address(), target.clone());
+        target
+    }
+}

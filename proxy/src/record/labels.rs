@@ -1,7 +1,7 @@
 //! Labels of series, from what is known of destinations and endpoints.
 
-use conduit_model::{InboundService, ServicePort, Workload, WorkloadKind};
-use std::{borrow::Cow, sync::Arc};
+use conduit_model::{ServicePort, Workload, WorkloadKind};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The side of the pod that a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +112,18 @@ impl Labels {
     }
 }
 
+/// As in the exposition format.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "{";
+        for (name, value) in self.as_slice() {
+            write!(f, "{separator}{name}={value:?}")?;
+            separator = ",";
+        }
+        f.write_str(if separator == "{" { "{}" } else { "}" })
+    }
+}
+
 impl Peer {
     /// Value of the label `peer`.
     pub fn name(self) -> &'static str {
@@ -120,11 +132,6 @@ impl Peer {
             Self::Destination => "dst",
         }
     }
-}
-
-/// The Service's port of what is known of a Service inbound.
-pub(crate) fn service_port(service: Option<&InboundService>) -> Option<&ServicePort> {
-    service.map(|service| &service.service)
 }
 
 fn workload_label(kind: WorkloadKind) -> &'static str {

@@ -62,6 +62,8 @@ pub(crate) struct RequestRecord {
     status: Option<StatusCode>,
     grpc: GrpcOutcome,
     ended: bool,
+    /// For the access line.
+    what: Option<Box<str>>,
 }
 
 impl HttpSeries {
@@ -82,10 +84,13 @@ impl HttpSeries {
     }
 
     fn resolve(&self, end: End) -> (End, Arc<Counter>, Arc<Histogram>) {
-        let mut labels = self.labels.and("classification", match end.classification {
-            Classification::Success => "success",
-            Classification::Failure => "failure",
-        });
+        let mut labels = self.labels.and(
+            "classification",
+            match end.classification {
+                Classification::Success => "success",
+                Classification::Failure => "failure",
+            },
+        );
         let mut of_latency = self.labels.clone();
         if let Some(status) = end.status {
             // What is no status of HTTP's comes from traffic, and must not make series without bound.
@@ -119,10 +124,12 @@ impl RouteSeries {
 
 impl RequestRecord {
     /// Starts the record of a request that takes `route`.
-    pub(crate) fn start(route: &Rc<RouteSeries>) -> Self {
+    /// `what` describes it for the log, and is asked only if that is written.
+    pub(crate) fn start(route: &Rc<RouteSeries>, what: impl FnOnce() -> String) -> Self {
         route.series.requests.increment();
         let start = Instant::now();
         Self {
+            what: tracing::enabled!(tracing::Level::DEBUG).then(|| what().into()),
             route: route.clone(),
             attempt: None,
             start,
@@ -148,8 +155,7 @@ impl RequestRecord {
     pub(crate) fn attempt_failed(&mut self, failure: Failure) {
         if let Some(attempt) = self.attempt.take() {
             let now = Instant::now();
-            let end =
-                End { classification: Classification::Failure, status: None, grpc: None, error: Some(failure) };
+            let end = End { classification: Classification::Failure, status: None, grpc: None, error: Some(failure) };
             attempt.ended(end, self.attempt_start, now);
             self.attempt_start = now;
         }
@@ -177,7 +183,14 @@ impl RequestRecord {
         self.end(None);
     }
 
-    /// The proxy ended the request, or the response broke off.
+    /// The proxy answered itself: for its route the request has this answer, no endpoint has one.
+    pub(crate) fn answered_by_proxy(&mut self, status: StatusCode, headers: &HeaderMap, failure: Failure) {
+        self.attempt_failed(failure);
+        self.responded(status, headers);
+        self.end(Some(failure));
+    }
+
+    /// The response broke off.
     pub(crate) fn fail(&mut self, failure: Failure) {
         self.end(Some(failure));
     }
@@ -206,6 +219,10 @@ impl RequestRecord {
             error,
         };
         let now = Instant::now();
+        if let Some(what) = &self.what {
+            let labels = &self.route.series.labels;
+            tracing::debug!(request = %what, ?end, %labels, latency = ?(now - self.start), "request ended");
+        }
         self.route.series.ended(end, self.start, now);
         if let Some(attempt) = &self.attempt {
             attempt.ended(end, self.attempt_start, now);
@@ -270,7 +287,7 @@ mod tests {
     #[test]
     fn a_request_that_took_two_attempts_is_one_for_its_route_and_two_for_endpoints() {
         let (metrics, route, endpoint) = fixture();
-        let mut record = RequestRecord::start(&route);
+        let mut record = RequestRecord::start(&route, String::new);
         record.attempt(&endpoint);
         record.attempt_failed(Failure::ConnectRefused);
         record.attempt(&endpoint);
@@ -294,7 +311,7 @@ mod tests {
             (vec![grpc], vec![("grpc-status", "99")], "classification=success status_code=200 grpc_status=other 1"),
         ] {
             let (metrics, route, _) = fixture();
-            let mut record = RequestRecord::start(&route);
+            let mut record = RequestRecord::start(&route, String::new);
             record.responded(StatusCode::OK, &headers(&head));
             record.trailers(&headers(&trailers));
             record.finish();
@@ -305,11 +322,11 @@ mod tests {
     #[test]
     fn a_client_that_goes_away_is_a_failure_only_if_it_had_no_answer() {
         let (metrics, route, _) = fixture();
-        drop(RequestRecord::start(&route));
-        let mut grpc = RequestRecord::start(&route);
+        drop(RequestRecord::start(&route, String::new));
+        let mut grpc = RequestRecord::start(&route, String::new);
         grpc.responded(StatusCode::OK, &headers(&[("content-type", "application/grpc+proto")]));
         drop(grpc);
-        let mut http = RequestRecord::start(&route);
+        let mut http = RequestRecord::start(&route, String::new);
         http.responded(StatusCode::OK, &headers(&[]));
         drop(http);
         let expected = [
@@ -324,7 +341,7 @@ mod tests {
     fn a_status_that_http_does_not_have_makes_no_series_of_its_own() {
         let (metrics, route, _) = fixture();
         for status in [200, 777, 778] {
-            let mut record = RequestRecord::start(&route);
+            let mut record = RequestRecord::start(&route, String::new);
             record.responded(StatusCode::from_u16(status).unwrap(), &headers(&[]));
             record.finish();
         }

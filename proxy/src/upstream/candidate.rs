@@ -2,12 +2,7 @@
 
 use super::{connections::Connections, ewma::Ewma};
 use crate::record::request::HttpSeries;
-use std::{
-    cell::Cell,
-    net::SocketAddr,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::time::Instant;
 
 /// An endpoint that can be chosen.

@@ -16,3 +16,4 @@ pub(crate) use balance::Balancer;
 pub(crate) use candidate::{Candidate, Pending};
 pub(crate) use connect::{Connector, connect};
 pub(crate) use connections::{Connections, Lease, Unsent};
+pub(crate) use ewma::Ewma;

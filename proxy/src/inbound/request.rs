@@ -1,0 +1,84 @@
+//! One request to the application, from its head to the head of its response.
+
+use super::Connection;
+use crate::{
+    http::{
+        body::{RequestBody, ResponseBody},
+        headers,
+        respond::{self, Answer},
+        tunnel,
+    },
+    outcome::Failure,
+    record::request::{RequestRecord, is_grpc},
+    upstream::Lease,
+};
+use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::rc::Rc;
+
+/// Answers `request`.
+pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incoming>) -> Response<ResponseBody<Lease>> {
+    // What is counted.
+    let port = connection.worker.port(connection.address.connections.address().port());
+    let mut record = {
+        let (route, series) = port.route(&request);
+        let what = || format!("{} {}", request.method(), request.uri());
+        let mut record = RequestRecord::start(route, what);
+        record.attempt(series);
+        record
+    };
+    let answer = if is_grpc(request.headers()) { Answer::Grpc } else { Answer::Http };
+    let version = request.version();
+
+    // What is sent.
+    let method = request.method().clone();
+    let client_upgrade = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+    let sent = match headers::pass_request(&mut request, client_upgrade.is_some()) {
+        Ok(()) => connection.address.connections.send(request.map(body)).await.map_err(|unsent| unsent.failure),
+        Err(failure) => Err(failure),
+    };
+
+    // What comes back.
+    let (mut response, lease) = match sent {
+        Ok(answered) => answered,
+        Err(failure) => return closing(&connection, version, fail(&connection, record, failure, answer)),
+    };
+    record.responded(response.status(), response.headers());
+    let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(&method, &response));
+    headers::pass_response(&mut response, server_upgrade.is_some());
+    match server_upgrade {
+        Some(client) => {
+            tunnel::take_over(client, hyper::upgrade::on(&mut response), connection);
+            record.finish();
+            response.map(|_| ResponseBody::Empty)
+        }
+        None => closing(&connection, version, response.map(|body| ResponseBody::new(body, record, lease))),
+    }
+}
+
+fn body(incoming: Incoming) -> RequestBody {
+    if incoming.is_end_stream() { RequestBody::Empty } else { RequestBody::Streamed(incoming) }
+}
+
+/// Asks an HTTP/1 client to connect anew, elsewhere, once the pod has been told to stop. HTTP/2 has GOAWAY for it.
+fn closing<B>(connection: &Connection, version: Version, mut response: Response<B>) -> Response<B> {
+    if version != Version::HTTP_2 && connection.worker.is_terminating() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Ends the record with a failure, and answers with it.
+fn fail(
+    connection: &Connection,
+    mut record: RequestRecord,
+    failure: Failure,
+    answer: Answer,
+) -> Response<ResponseBody<Lease>> {
+    let object = connection.worker.object();
+    connection.worker.reports.report(failure, &object, connection.address.connections.address());
+    let response = respond::failure(failure, answer, &object);
+    record.answered_by_proxy(response.status(), response.headers(), failure);
+    response
+}
