@@ -118,3 +118,56 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A cluster that answers each path and query as told.
+    fn cluster(answer: impl Fn(&str) -> (StatusCode, Value) + Clone + Send + 'static) -> Cluster {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (status, body) = answer(request.uri().path_and_query().map_or("", |path| path.as_str()));
+            let mut response = Response::new(Body::from(body.to_string().into_bytes()));
+            *response.status_mut() = status;
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        Cluster { client: Client::new(service, "default"), namespace: "default".into(), address: "https://c".into() }
+    }
+
+    fn page(pod: &str, next: &str) -> (StatusCode, Value) {
+        let pod = json!({"metadata": {"name": pod, "namespace": "shop"}});
+        let list = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"continue": next}, "items": [pod]});
+        (StatusCode::OK, list)
+    }
+
+    fn refusal(code: u16) -> (StatusCode, Value) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "because", "reason": "x", "code": code});
+        (StatusCode::from_u16(code).unwrap(), status)
+    }
+
+    #[tokio::test]
+    async fn every_page_of_pods_is_read() {
+        let cluster = cluster(|path| {
+            assert!(path.starts_with("/api/v1/namespaces/shop/pods?"), "{path}");
+            if path.contains("continue=more") { page("b", "") } else { page("a", "more") }
+        });
+        let pods: Vec<_> = cluster.members(Some("shop")).await.unwrap().into_iter().map(|member| member.pod).collect();
+        assert_eq!(pods, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_was_tried() {
+        let said =
+            async |code, namespace| cluster(move |_| refusal(code)).members(namespace).await.unwrap_err().to_string();
+        assert_eq!(said(403, Some("shop")).await, "not allowed to list pods in namespace shop: because");
+        assert_eq!(said(403, None).await, "not allowed to list pods in all namespaces: because");
+        let unauthorized = "the credentials of the kubeconfig are not accepted by https://c: because";
+        assert_eq!(said(401, None).await, unauthorized);
+        assert_eq!(said(500, None).await, "the cluster at https://c refused to list pods in all namespaces: because");
+    }
+}

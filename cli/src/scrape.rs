@@ -47,7 +47,7 @@ pub(crate) struct Scraped {
 pub(crate) enum Failure {
     #[error("no answer within {} s", DEADLINE.as_secs())]
     Deadline,
-    #[error("not allowed to reach it: `create` on `pods/portforward` is needed")]
+    #[error("not allowed to reach it: `get` and `create` on `pods/portforward` are needed")]
     Forbidden,
     #[error("it went away")]
     Gone,
@@ -122,7 +122,7 @@ async fn read(client: &Client, namespace: &str, pod: &str) -> Result<Reading, Fa
         // The stream only ends; the reason comes beside it.
         Err(failure) => match refused {
             Some(refused) => match tokio::time::timeout(Duration::from_millis(100), refused).await {
-                Ok(Some(reason)) => Err(Failure::Port(reason.trim().to_owned())),
+                Ok(Some(reason)) => Err(Failure::of_port(&reason)),
                 Ok(None) | Err(_) => Err(failure),
             },
             None => Err(failure),
@@ -157,6 +157,12 @@ where
 }
 
 impl Failure {
+    /// What a node says of a port is long and about the node; the usual reason is short.
+    fn of_port(reason: &str) -> Self {
+        let refused = reason.contains("connection refused");
+        Self::Port(if refused { "connection refused".into() } else { reason.trim().to_owned() })
+    }
+
     fn of_forward(error: kube::Error) -> Self {
         use kube::client::UpgradeConnectionError;
         let status = match &error {
@@ -187,6 +193,14 @@ mod tests {
             server.write_all(answer.as_bytes()).await.unwrap();
         });
         metrics(client).await
+    }
+
+    #[test]
+    fn a_refused_port_is_said_in_short() {
+        let reason =
+            "error forwarding port 4191 to pod 303ca9: IPv4: dial tcp4 127.0.0.1:4191: connect: connection refused";
+        assert_eq!(Failure::of_port(reason).to_string(), "its port 4191 is not reached: connection refused");
+        assert_eq!(Failure::of_port("no such pod\n").to_string(), "its port 4191 is not reached: no such pod");
     }
 
     #[tokio::test]
