@@ -1,3 +1,12 @@
 //! Wires the rooms together: settings, threads, signals, logging, the admin server.
 
+mod admin;
+mod listeners;
+mod logging;
+mod process;
+mod run;
 pub mod settings;
+mod signals;
+mod workers;
+
+pub use run::run;

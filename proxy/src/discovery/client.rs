@@ -14,7 +14,7 @@ use crate::{
     identity::OperatorCredentials,
     upstream::{directory::Directory, own::Own},
 };
-use conduit_model::{Version, wire};
+use conduit_model::{Target, Version, wire};
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -206,17 +206,18 @@ impl Client {
 
     /// Takes a message; what to answer.
     fn hear(&mut self, message: wire::WatchResponse) -> Vec<wire::WatchRequest> {
-        let target = message.target.clone().map(conduit_model::Target::from_wire);
+        let target = describe(message.target.clone());
         let reaction = self.ledger.told(message, Instant::now());
         if let Some(verdict) = &reaction.verdict {
             self.metrics.update(verdict);
-            match (verdict, target) {
-                (Verdict::Applied | Verdict::Stale, target) => tracing::debug!(?target, ?verdict, "discovery: update"),
-                (Verdict::Rejected(reason), target) => {
-                    tracing::warn!(?target, "discovery: an update was refused, what was held stays: {reason}");
+            match verdict {
+                Verdict::Applied => tracing::debug!("discovery: {target}: an update is in force"),
+                Verdict::Stale => tracing::debug!("discovery: {target}: an update of what is not subscribed to"),
+                Verdict::Rejected(reason) => {
+                    tracing::warn!("discovery: {target}: an update was refused, what was held stays: {reason}");
                 }
-                (Verdict::Invalid(reason), target) => {
-                    tracing::warn!(?target, "discovery: the operator cannot read an object: {reason}");
+                Verdict::Invalid(reason) => {
+                    tracing::warn!("discovery: {target}: the operator cannot read an object: {reason}");
                 }
             }
         }
@@ -293,6 +294,15 @@ impl Sink {
                 self.directory.get(address).into_iter().for_each(|d| d.replace_endpoints(endpoints.clone()));
             }
         }
+    }
+}
+
+/// A target as log lines name it.
+fn describe(target: Option<wire::Target>) -> String {
+    match target.map(Target::from_wire) {
+        Some(Ok(Target::Inbound)) => "inbound".to_owned(),
+        Some(Ok(Target::Outbound(address))) => address.to_string(),
+        Some(Err(_)) | None => "no target".to_owned(),
     }
 }
 

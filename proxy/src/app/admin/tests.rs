@@ -1,0 +1,166 @@
+//! The admin server, asked over TCP.
+
+use super::*;
+use crate::{
+    app::{logging::LogControl, process},
+    discovery::{
+        Metrics,
+        fake::{Trust, client},
+    },
+};
+use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound, Protocol, Workload, WorkloadKind};
+use std::time::SystemTime;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+
+/// A server with a proxy's parts behind it.
+struct Fixture {
+    address: SocketAddr,
+    application: TcpListener,
+    directory: Arc<Directory>,
+    draining: watch::Sender<bool>,
+    shutdown: mpsc::Receiver<()>,
+    _trust: Trust,
+    _tasks: JoinSet<()>,
+    _running: crate::discovery::fake::Running,
+    _layer: Box<dyn std::any::Any>,
+}
+
+async fn fixture() -> Fixture {
+    let trust = Trust::new();
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let running = client(nobody, &trust, Duration::from_secs(3600));
+    let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (log, layer) = LogControl::detached("info");
+    let (draining, drains) = watch::channel(false);
+    let (shutdown, asked) = mpsc::channel(1);
+    let mut registry = Registry::default();
+    process::register(&mut registry, SystemTime::now());
+    Metrics::new(tokio::time::Instant::now()).register(&mut registry);
+    let admin = Admin {
+        registry,
+        directory: running.directory.clone(),
+        own: running.own.clone(),
+        discovery: running.inquiry.clone(),
+        log,
+        pod_ip: "127.0.0.1".parse().unwrap(),
+        probe_ports: vec![application.local_addr().unwrap().port(), 1],
+        draining: drains,
+        shutdown,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(listener, Arc::new(admin)));
+    Fixture {
+        address,
+        application,
+        directory: running.directory.clone(),
+        draining,
+        shutdown: asked,
+        _trust: trust,
+        _tasks: tasks,
+        _running: running,
+        _layer: Box::new(layer),
+    }
+}
+
+impl Fixture {
+    /// Status and body of the answer.
+    async fn ask(&self, method: &str, target: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nhost: proxy\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_ready_until_it_drains_and_lives_all_the_while() {
+    let proxy = fixture().await;
+    assert_eq!(proxy.ask("GET", "/ready", "").await, (200, "ready\n".into()));
+    proxy.draining.send_replace(true);
+    assert_eq!(proxy.ask("GET", "/ready", "").await, (503, "draining\n".into()));
+    assert_eq!(proxy.ask("GET", "/live", "").await, (200, "live\n".into()));
+}
+
+#[tokio::test]
+async fn a_probe_tells_whether_the_application_accepts_connections() {
+    let proxy = fixture().await;
+    let application = proxy.application.local_addr().unwrap();
+    let target = format!("/probe/tcp?port={}", application.port());
+    assert_eq!(proxy.ask("GET", &target, "").await, (200, format!("{application} accepts connections\n")));
+    let refused = "127.0.0.1:1: Connection refused (os error 111)\n";
+    assert_eq!(proxy.ask("GET", "/probe/tcp?port=1", "").await, (503, refused.into()));
+    assert_eq!(proxy.ask("GET", "/probe/tcp?port=2", "").await.0, 403);
+}
+
+#[tokio::test]
+async fn metrics_of_every_room_are_on_one_page() {
+    let (status, page) = fixture().await.ask("GET", "/metrics", "").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("\nproxy_build_info{") && page.contains("\nconduit_discovery_connected 0\n"), "{page}");
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn the_log_level_can_be_read_and_replaced_and_a_bad_one_is_refused() {
+    let proxy = fixture().await;
+    assert_eq!(proxy.ask("GET", "/proxy-log-level", "").await, (200, "info\n".into()));
+    let directives = "warn,conduit_proxy=debug";
+    let (status, now) = proxy.ask("PUT", "/proxy-log-level", directives).await;
+    assert_eq!((status, now.contains("conduit_proxy=debug")), (200, true), "{now}");
+    let (status, reason) = proxy.ask("PUT", "/proxy-log-level", "conduit_proxy=loud").await;
+    assert_eq!((status, reason.starts_with("expected a level or filter directives")), (400, true), "{reason}");
+    assert_eq!(proxy.ask("GET", "/proxy-log-level", "").await.1, now, "what was in force stays");
+    assert_eq!(proxy.ask("PUT", "/proxy-log-level", &"x".repeat(5000)).await.0, 413);
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_is_shown() {
+    let proxy = fixture().await;
+    let service = proxy.directory.destination("10.96.0.1:80".parse().unwrap());
+    let outbound = Outbound { protocol: Protocol::Http2, forward: Forward::Balance, ..Outbound::unknown() };
+    service.apply_config(Arc::new(outbound));
+    let workload = Workload {
+        namespace: "shop".into(),
+        service_account: "web".into(),
+        kind: WorkloadKind::Deployment,
+        name: "web".into(),
+        pod: "web-1".into(),
+    };
+    let endpoint = Endpoint { address: "10.0.0.1:8080".parse().unwrap(), workload, meshed: true };
+    service.apply_endpoints(EndpointUpdate::Whole(vec![endpoint]));
+    let (status, page) = proxy.ask("GET", "/config", "").await;
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(page["discovery"]["connected"], false);
+    assert_eq!(page["outbound"][0]["address"], "10.96.0.1:80");
+    assert_eq!(page["outbound"][0]["config"]["protocol"], "HTTP2");
+    assert_eq!(page["outbound"][0]["endpoints"][0]["workload"]["pod"], "web-1");
+    assert_eq!(page["inbound"]["config"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn shutdown_can_be_asked_for_once_and_again() {
+    let mut proxy = fixture().await;
+    assert_eq!(proxy.ask("POST", "/shutdown", "").await, (200, "shutting down\n".into()));
+    assert_eq!(proxy.ask("POST", "/shutdown", "").await.0, 200);
+    assert_eq!(proxy.shutdown.recv().await, Some(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_nothing_is_cut_off() {
+    let proxy = fixture().await;
+    let mut silent = TcpStream::connect(proxy.address).await.unwrap();
+    let mut answer = Vec::new();
+    let before = tokio::time::Instant::now();
+    let _ = silent.read_to_end(&mut answer).await;
+    assert!(before.elapsed() <= CONNECTION_TIMEOUT, "{:?}", before.elapsed());
+}

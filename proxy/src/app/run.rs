@@ -1,0 +1,189 @@
+//! The life of the process: bind, start the workers, run discovery and the admin server, drain, end.
+//!
+//! The main thread is the control thread: discovery, admin and signals. Traffic is carried by worker threads, which share
+//! nothing with it but the directory, the proxy's own configuration and the metrics.
+
+use super::{
+    admin::{self, Admin},
+    listeners::{Listeners, Ports, WorkerListeners},
+    logging::{self, LogControl},
+    process,
+    settings::Settings,
+    signals::Signals,
+    workers::Workers,
+};
+use crate::{
+    discovery::{self, Client},
+    identity::OperatorCredentials,
+    inbound,
+    listen::{
+        drain::{self, Drain},
+        original::OriginalDestination,
+    },
+    outbound, record,
+    upstream::{directory::Directory, own::Own},
+};
+use anyhow::{Context, bail};
+use prometheus_client::registry::Registry;
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+
+/// Why the proxy ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Every connection ended by itself.
+    Drained,
+    /// Some were still open at the end of the grace period.
+    GracePeriod,
+    /// A second signal came.
+    AtOnce,
+}
+
+/// What the workers share with each other and with the control thread.
+struct Traffic {
+    directory: Arc<Directory>,
+    own: Arc<Own>,
+    metrics: Arc<record::Metrics>,
+    drain: Drain,
+}
+
+impl Traffic {
+    /// What one worker serves, in either direction.
+    fn configs(&self, settings: &Settings, listeners: WorkerListeners) -> (outbound::Config, inbound::Config) {
+        let outbound = outbound::Config {
+            listeners: listeners.outbound,
+            original: OriginalDestination::Redirected,
+            directory: self.directory.clone(),
+            metrics: self.metrics.clone(),
+            drain: self.drain.clone(),
+            discovery_timeout: settings.discovery_timeout,
+            detect_timeout: settings.detect_timeout,
+            connect_timeout: settings.outbound_connect_timeout,
+            pool_idle_timeout: settings.pool_idle_timeout,
+        };
+        let inbound = inbound::Config {
+            listeners: listeners.inbound,
+            original: OriginalDestination::Redirected,
+            pod_ips: settings.pod_ips.clone(),
+            own: self.own.clone(),
+            metrics: self.metrics.clone(),
+            drain: self.drain.clone(),
+            detect_timeout: settings.detect_timeout,
+            connect_timeout: settings.inbound_connect_timeout,
+            pool_idle_timeout: settings.pool_idle_timeout,
+        };
+        (outbound, inbound)
+    }
+}
+
+/// Runs a proxy until it is told to end.
+///
+/// # Errors
+/// What keeps it from starting, in one line: a listener that cannot be bound, or a worker that ended by itself.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let started = SystemTime::now();
+    let log = logging::start(&settings.log)?;
+    let ports = Ports { outbound: settings.outbound_port, inbound: settings.inbound_port, admin: settings.admin_port };
+    let listeners = Listeners::bind(ports, settings.workers)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(control(settings, listeners, log, started))?;
+    // Look-ups of names that are under way on other threads are not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn control(settings: Settings, listeners: Listeners, log: LogControl, started: SystemTime) -> anyhow::Result<()> {
+    let mut signals = Signals::install().context("cannot handle signals")?;
+    let (directory, wanted) = Directory::new();
+    let own = Own::new();
+    let traffic = record::Metrics::new();
+
+    let (drain_signal, drain) = drain::channel();
+    let shared = Traffic { directory: directory.clone(), own: own.clone(), metrics: traffic.clone(), drain };
+    let serve = listeners.workers.into_iter().map(|listeners| {
+        let (outbound, inbound) = shared.configs(&settings, listeners);
+        async move || tokio::try_join!(outbound::serve(outbound), inbound::serve(inbound)).map(drop)
+    });
+    let mut workers = Workers::start(serve)?;
+
+    let config = discovery::Config {
+        operator: settings.discovery_address.clone(),
+        credentials: OperatorCredentials {
+            trust_file: settings.discovery_trust_file.clone(),
+            token_file: settings.token_file.clone(),
+        },
+        idle: settings.discovery_idle,
+    };
+    let metrics = discovery::Metrics::new(Instant::now());
+    let (client, inquiry) = Client::new(config, directory.clone(), wanted, own.clone(), metrics.clone());
+
+    let mut registry = Registry::default();
+    process::register(&mut registry, started);
+    metrics.register(&mut registry);
+    traffic.register(&mut registry);
+    let (draining, drains) = watch::channel(false);
+    let (shutdown, mut asked) = mpsc::channel(1);
+    let admin = Admin {
+        registry,
+        directory,
+        own,
+        discovery: inquiry,
+        log,
+        pod_ip: primary(&settings.pod_ips)?,
+        probe_ports: settings.tcp_probe_ports.clone(),
+        draining: drains,
+        shutdown,
+    };
+    let admin_listener = TcpListener::from_std(listeners.admin).context("the admin server")?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pod = %format_args!("{}/{}", settings.pod_namespace, settings.pod_name),
+        outbound = settings.outbound_port,
+        inbound = settings.inbound_port,
+        admin = settings.admin_port,
+        workers = settings.workers,
+        "serving"
+    );
+
+    let serving = async {
+        tokio::join!(admin::serve(admin_listener, Arc::new(admin)), client.run());
+    };
+    let life = async {
+        tokio::select! {
+            signal = signals.next() => tracing::info!("{signal}: draining"),
+            Some(()) = asked.recv() => tracing::info!("shutdown asked for: draining"),
+            ended = workers.ended() => {
+                ended?;
+                bail!("the workers ended without being told to");
+            }
+        }
+        draining.send_replace(true);
+        drain_signal.drain();
+        Ok(tokio::select! {
+            ended = workers.ended() => {
+                ended?;
+                End::Drained
+            }
+            () = sleep(settings.shutdown_grace_period) => End::GracePeriod,
+            _ = signals.next() => End::AtOnce,
+        })
+    };
+    tokio::select! {
+        end = life => match end? {
+            End::Drained => tracing::info!("drained"),
+            End::GracePeriod => tracing::warn!("the grace period is over: connections that are open are cut"),
+            End::AtOnce => tracing::warn!("told again: connections that are open are cut"),
+        },
+        () = serving => {}
+    }
+    Ok(())
+}
+
+/// The address where probes of the kubelet would find the application.
+fn primary(pod_ips: &[IpAddr]) -> anyhow::Result<IpAddr> {
+    pod_ips.first().copied().context("the pod has no address")
+}
