@@ -6,7 +6,7 @@
 //! the same; there is nothing to lose in that race.
 
 use crate::inject::{ENABLED, INJECT_LABEL, TRUST_BUNDLE, TRUST_BUNDLE_KEY};
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::{
     Api, Client, Resource,
@@ -50,11 +50,12 @@ pub async fn run(client: Client, mut bundle: watch::Receiver<Option<Arc<str>>>, 
     loop {
         let trusted = bundle.borrow_and_update().clone();
         let failed = match trusted {
-            Some(trusted) => {
+            // Before all is listed, what is there already looks as if it were missing.
+            Some(trusted) if listed(&namespaces) && listed(&pods) && listed(&config_maps) => {
                 let wanted = wanted(&namespaces.state(), &pods.state());
                 write(&client, stale(wanted, &config_maps.state(), &trusted), &trusted).await
             }
-            None => false,
+            _ => false,
         };
         tokio::select! {
             change = changes.next() => if change.is_none() { return },
@@ -81,6 +82,13 @@ where
         }
     });
     (reader, changes)
+}
+
+fn listed<K>(store: &Store<K>) -> bool
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.wait_until_ready().now_or_never().is_some()
 }
 
 /// The namespaces that should have the bundle because of what they are or hold. One that is being deleted takes nothing

@@ -1,0 +1,124 @@
+//! The Secret with the serving identity.
+
+use super::{api_server::ApiServer, eventually};
+use crate::reconcile::certificate::{Certificates, SECRET};
+use conduit_webhook_certs::ServingCertificate;
+use kube::Api;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, sync::Arc};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A running replica.
+struct Replica {
+    serving: Arc<ServingCertificate>,
+    bundle: watch::Receiver<Option<Arc<str>>>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn replica(server: &ApiServer) -> Replica {
+    let serving = Arc::new(ServingCertificate::default());
+    let (sender, bundle) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let certificates = Certificates {
+        secrets: Api::namespaced(server.client(), "conduit"),
+        names: BTreeSet::from(["conduit-operator.conduit.svc".to_owned()]),
+        serving: Arc::clone(&serving),
+        bundle: sender,
+        now: OffsetDateTime::now_utc,
+    };
+    tokio::spawn(certificates.run(stop.clone()));
+    Replica { serving, bundle, _stop: stop.drop_guard() }
+}
+
+impl Replica {
+    fn bundle(&self) -> Option<Arc<str>> {
+        self.bundle.borrow().clone()
+    }
+}
+
+fn secret(data: &Value) -> Value {
+    json!({"metadata": {"name": SECRET, "namespace": "conduit", "labels": {"helm": "yes"}}, "data": data})
+}
+
+fn shipped_empty() -> ApiServer {
+    let server = ApiServer::new();
+    server.put("secrets", json!({"metadata": {"name": SECRET, "namespace": "conduit", "labels": {"helm": "yes"}}}));
+    server
+}
+
+fn held(server: &ApiServer) -> Value {
+    server.get("secrets", "conduit", SECRET).map(|mut secret| secret["data"].take()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secret_that_the_chart_ships_empty_is_filled_and_served() {
+    let server = shipped_empty();
+    let replica = replica(&server);
+    eventually("a certificate is served", || replica.serving.is_loaded()).await;
+    assert!(replica.bundle().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    let secret = server.get("secrets", "conduit", SECRET).unwrap();
+    assert_eq!(secret["metadata"]["labels"]["helm"], "yes", "what the chart wrote stays");
+    let entries: Vec<_> = secret["data"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(entries, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    assert_eq!(server.writes(), ["PUT /api/v1/namespaces/conduit/secrets/conduit-webhook-certs"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_the_race_takes_what_the_winner_wrote() {
+    let elsewhere = shipped_empty();
+    let winner = replica(&elsewhere);
+    eventually("the winner has made an identity", || winner.serving.is_loaded()).await;
+    let theirs = held(&elsewhere);
+
+    let server = shipped_empty();
+    let won = theirs.clone();
+    server.before_next_write(move |server| server.put("secrets", secret(&won)));
+    let loser = replica(&server);
+    eventually("the loser serves", || loser.serving.is_loaded()).await;
+    assert_eq!(loser.bundle(), winner.bundle());
+    assert_eq!(held(&server), theirs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_replicas_that_start_at_once_agree() {
+    let server = shipped_empty();
+    let (one, other) = (replica(&server), replica(&server));
+    eventually("both serve", || one.serving.is_loaded() && other.serving.is_loaded()).await;
+    eventually("both trust the same", || one.bundle() == other.bundle()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_emptied_spoiled_or_deleted_gets_back_what_everybody_trusts() {
+    let server = shipped_empty();
+    let replica = replica(&server);
+    eventually("a certificate is served", || replica.serving.is_loaded()).await;
+    let (data, bundle) = (held(&server), replica.bundle());
+
+    server.put("secrets", secret(&Value::Null));
+    eventually("the emptied Secret is filled", || held(&server) == data).await;
+    let mut spoiled = data.clone();
+    spoiled["ca.key"] = json!("Z2FyYmFnZQ==");
+    server.put("secrets", secret(&spoiled));
+    eventually("the spoiled Secret is put right", || held(&server) == data).await;
+    server.delete("secrets", "conduit", SECRET);
+    eventually("the deleted Secret is back", || held(&server) == data).await;
+    assert_eq!(replica.bundle(), bundle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spoiled_serving_certificate_costs_nobodys_trust() {
+    let server = shipped_empty();
+    let first = replica(&server);
+    eventually("a certificate is served", || first.serving.is_loaded()).await;
+    let bundle = first.bundle();
+    drop(first);
+    let mut spoiled = held(&server);
+    spoiled["tls.crt"] = json!("Z2FyYmFnZQ==");
+    server.put("secrets", secret(&spoiled));
+    let second = replica(&server);
+    eventually("a certificate is served again", || second.serving.is_loaded()).await;
+    assert_eq!(second.bundle(), bundle);
+    assert_ne!(held(&server)["tls.crt"], spoiled["tls.crt"]);
+}
