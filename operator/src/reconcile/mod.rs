@@ -2,5 +2,10 @@
 //! object to what it should be, and back there when somebody changes it. Must not serve anything.
 
 pub mod certificate;
+pub mod leader;
+pub mod status;
 pub mod trust_bundle;
 pub mod webhook;
+
+#[cfg(test)]
+mod tests;
