@@ -1,7 +1,7 @@
 //! The operator in a cluster: every part, put together.
 
 use super::{
-    Flags,
+    Flags, SERVICE,
     admin::{self, Condition, Readiness},
     listen::{bind, with_tls},
     tasks::Tasks,
@@ -10,16 +10,21 @@ use crate::{
     admission::{self, Admission, Events, Namespaces},
     credential::TokenReviews,
     discovery::{self, Discovery},
-    index::{self, Index},
+    index::{self, Index, ObjectName},
     reconcile::{
         certificate::Certificates,
+        leader::Election,
+        status::{self, LEASE, Status},
         trust_bundle,
         webhook::{self, INJECTOR, VALIDATOR},
     },
 };
 use anyhow::{Context, anyhow};
 use conduit_webhook_certs::ServingCertificate;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    jiff::Timestamp,
+};
 use kube::{Api, Client};
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -100,7 +105,27 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         closing.clone(),
         fastrand::f64,
     );
+    let programmed = discovery.clone();
     super::serve_discovery(&mut tasks, flags, discovery, Arc::clone(&serving)).await?;
+
+    let status = Arc::new(Status {
+        index: index.clone(),
+        client,
+        service: ObjectName::new(&flags.namespace, SERVICE),
+        admin_port: flags.admin_port,
+        now: Timestamp::now,
+    });
+    let election = Election {
+        leases: status.leases(),
+        name: LEASE.to_owned(),
+        identity: flags.pod_name.clone(),
+        now: Timestamp::now,
+    };
+    let lead = move |leader| {
+        let status = Arc::clone(&status);
+        async move { status.run(&leader).await }
+    };
+    tasks.spawn("the status of objects", election.run(closing, lead));
 
     let readiness = Readiness::new(vec![
         Condition::new("the index is not synced", move || index.synced()),
@@ -108,7 +133,11 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         Condition::new("caBundle is not written to the injector", move || *injector_written.borrow()),
         Condition::new("caBundle is not written to the validator", move || *validator_written.borrow()),
     ]);
-    let admin = admin::router(readiness.clone(), registry);
+    let report = move || {
+        let discovery = programmed.clone();
+        async move { discovery.programmed().await }
+    };
+    let admin = admin::router(readiness.clone(), registry).merge(status::router(report));
     super::serve_admin(&mut tasks, flags, admin).await?;
     tasks.run(LINGER, || readiness.drain()).await
 }

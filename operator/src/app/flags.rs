@@ -62,6 +62,10 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "CONDUIT_OPERATOR_IDENTITY_DIR", requires = "manifests")]
     pub identity_dir: Option<PathBuf>,
 
+    /// Start nothing: ask the operator with this admin address whether it is ready, and say what it says.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ask_ready: Option<String>,
+
     /// What pods get.
     #[command(flatten)]
     pub injection: Injection,

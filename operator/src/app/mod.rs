@@ -1,6 +1,7 @@
 //! Wiring: flags, logging, start, readiness and shutdown. Nothing is decided here.
 
 mod admin;
+mod ask;
 mod cluster;
 mod flags;
 mod folders;
@@ -41,6 +42,9 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
         .build()
         .context("cannot start threads")?;
     runtime.block_on(async {
+        if let Some(address) = &flags.ask_ready {
+            return ask::ask(address).await;
+        }
         match flags.source() {
             Source::Cluster => cluster::run(flags).await,
             Source::Folders { manifests, identity } => folders::run(flags, manifests, identity).await,
