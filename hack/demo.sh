@@ -57,23 +57,24 @@ kubectl apply --server-side --filename "$shops/profiles.yaml" >/dev/null
 
 say 'twenty requests a second flow; measuring for ten seconds'
 window=10s
-sleep 2
-"$conduit" stat deploy --namespace shop --window "$window" >"$CARGO_TARGET_DIR/stat.txt" &
+tables=$(mktemp -d)
+trap 'rm -rf "$tables"' EXIT
+"$conduit" stat --namespace shop --window "$window" >"$tables/stat" &
 stat=$!
-"$conduit" routes deploy --namespace shop --window "$window" >"$CARGO_TARGET_DIR/routes.txt" &
+"$conduit" routes deploy --namespace shop --window "$window" >"$tables/routes" &
 routes=$!
 wait "$stat"
 wait "$routes"
 printf '\n'
-shown conduit stat deploy -n shop --window "$window"
-cat "$CARGO_TARGET_DIR/stat.txt"
+shown conduit stat -n shop --window "$window"
+cat "$tables/stat"
 printf '\n'
 shown conduit routes deploy -n shop --window "$window"
-cat "$CARGO_TARGET_DIR/routes.txt"
+cat "$tables/routes"
 printf '\n'
 say 'the mesh stays; what to try next:'
 cat <<NEXT
-  export KUBECONFIG=$KUBECONFIG PATH=$CARGO_TARGET_DIR/release:\$PATH; conduit stat deploy -n shop -o wide
+  export KUBECONFIG=$KUBECONFIG PATH=$CARGO_TARGET_DIR/release:\$PATH; conduit stat -n shop -o wide
   hack/cluster kubectl -- -n shop edit sp front.shop.svc.cluster.local    # the next request goes by what you change
   hack/cluster kubectl -- -n shop rollout restart deployment front        # then: hack/cluster kubectl -- -n shop logs deploy/load -f
 NEXT

@@ -54,6 +54,8 @@ say 'installing Conduit'
 hack/install.sh
 
 host=$(rustc -vV | sed -n 's/^host: //p')
+# What failed and why is said; where in this code it was noticed is not the point.
+export RUST_BACKTRACE=0
 export CONDUIT_DEMO=$CARGO_TARGET_DIR/$host/$PROFILE/conduit-demo
 outcome=0
 if ((cases > 0)); then

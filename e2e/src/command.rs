@@ -1,8 +1,9 @@
 //! Running a command in a pod.
 
-use crate::{case::Case, manifest::PROGRAM};
+use crate::{case::Case, cluster::eventually, manifest::PROGRAM};
 use anyhow::{Context, Result, ensure};
 use kube::api::AttachParams;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// What a command in a pod left.
@@ -83,5 +84,15 @@ impl Case {
         let line = output.json()?;
         ensure!(line["ok"] == true, "{check} from {app} to {target}: {}", line["error"].as_str().unwrap_or("no error"));
         Ok(line["detail"].clone())
+    }
+
+    /// Waits until `check` succeeds once: the network that a pod without a proxy sees (kube-proxy, DNS) follows an
+    /// available Deployment by up to some seconds.
+    ///
+    /// # Errors
+    /// What the check found last, after 20 seconds.
+    pub async fn reaches(&self, app: &str, check: &str, target: &str) -> Result<serde_json::Value> {
+        let what = format!("{app} reaches {target}");
+        eventually(&what, Duration::from_secs(20), || self.check(app, check, target)).await
     }
 }

@@ -24,8 +24,11 @@ pub const REDIS_IMAGE: &str = "conduit.test/redis:1";
 /// | 9000 | `appProtocol: tcp` | an echo |
 /// | 9001 | nothing | an echo |
 /// | 9002 | nothing | a server that speaks first |
+///
+/// The pod's port is 8080 for 80, 8443 for 443 and so on. The kubelet asks a port of its own, 8079, so that its probes are
+/// not among the requests that a case counts.
 pub fn echo(name: &str, replicas: u32) -> String {
-    let ports = "[--http, '8080', --http, '8081', --http, '8082', --http, '8083', --https, '8443', --https, '8444', \
+    let ports = "[--http, '8079', --http, '8080', --http, '8081', --http, '8082', --http, '8083', --https, '8443', --https, '8444', \
                  --tcp, '9000', --tcp, '9001', --banner, '9002']";
     let deployment = deployment(name, replicas, &format!("[echo-server, {}", ports.trim_start_matches('[')), READINESS);
     format!(
@@ -50,7 +53,7 @@ spec:
     )
 }
 
-const READINESS: &str = "readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}";
+const READINESS: &str = "readinessProbe: {httpGet: {path: /ready, port: 8079}, periodSeconds: 1}";
 
 /// A Deployment of one pod that does nothing until a case runs a command in it.
 pub fn client(name: &str) -> String {

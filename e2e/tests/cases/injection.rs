@@ -26,7 +26,7 @@ fn an_unlabelled_namespace_is_untouched() {
             let ours = |volume: &&k8s_openapi::api::core::v1::Volume| volume.name.contains("conduit");
             ensure!(!spec.volumes.iter().flatten().any(|volume| ours(&volume)), "{app} got volumes");
         }
-        case.check("client", "http1", "http://echo").await?;
+        case.reaches("client", "http1", "http://echo").await?;
         Ok(())
     });
 }

@@ -3,11 +3,12 @@
 use anyhow::ensure;
 use conduit_e2e::{
     Case, Mesh, eventually,
-    manifest::{self, IMAGE, PROGRAM},
+    manifest::{self, IMAGE},
+    workload,
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_init_container_of_the_application_has_network() {
@@ -57,7 +58,9 @@ spec:
             ensure!(status.succeeded == Some(1), "{status:?}");
             Ok(())
         })
-        .await
+        .await?;
+        ensure!(workload::is_meshed(&case.pod("once").await?), "it completed without a proxy");
+        Ok(())
     });
 }
 
@@ -78,6 +81,8 @@ fn a_pod_calls_itself_through_its_service() {
         }
         let address = case.pod("echo").await?.status.and_then(|status| status.pod_ip).unwrap_or_default();
         case.check("echo", "http1", &format!("http://{address}:8080")).await?;
+        let connections = case.scrape_of("echo").await?.sum("tcp_open_total", &[("dst_service", "echo")]);
+        ensure!(connections >= 4.0, "the proxy counted {connections} connections to the Service");
         Ok(())
     });
 }
@@ -117,18 +122,24 @@ spec:
         .await?;
         case.available("client").await?;
         eventually("both peers are ready", Duration::from_secs(60), || async {
-            let ready = case.pods_of("peer").await?.iter().filter(|pod| conduit_e2e::workload::is_ready(pod)).count();
+            let ready = case.pods_of("peer").await?.iter().filter(|pod| workload::is_ready(pod)).count();
             ensure!(ready == 2, "{ready} are");
             Ok(())
         })
         .await?;
         for peer in ["peer-0", "peer-1"] {
-            let detail = case.check("client", "http1", &format!("http://{peer}.peers:8080")).await?;
+            let detail = case.reaches("client", "http1", &format!("http://{peer}.peers:8080")).await?;
             ensure!(detail["served_by"] == peer, "{peer} was asked, {} answered", detail["served_by"]);
             case.check("client", "half-close", &format!("{peer}.peers:9000")).await?;
         }
         // The name of them all is one of them.
         case.check("client", "http1", "http://peers:8080").await?;
+        let peers = [("direction", "outbound"), ("dst_statefulset", "peer")];
+        let requests = case.scrape_of("client").await?.sum("request_total", &peers);
+        ensure!(
+            requests >= 21.0,
+            "the client's proxy counted {requests} requests to the StatefulSet, not 7 to each name"
+        );
         Ok(())
     });
 }
@@ -139,13 +150,12 @@ fn a_service_without_endpoints_is_answered_at_once_with_the_reason() {
         case.apply(&manifest::client("client")).await?;
         case.apply(&manifest::echo("echo", 0)).await?;
         case.available("client").await?;
-        let pod = case.pod("client").await?.metadata.name.unwrap_or_default();
-        let target = ["--target", "http://echo", "--rate", "10", "--duration", "2s", "--timeout", "900ms", "--json"];
-        let output = case.exec(&pod, &[&[PROGRAM, "load", "--mix", "get"][..], &target].concat()).await?;
-        let counts = output.json()?;
-        // None waited for its timeout, none was refused as if nobody listened.
-        ensure!(counts["failures"]["status_503"] == counts["requests"], "{counts}");
-        ensure!(counts["requests"].as_u64().is_some_and(|requests| requests >= 15), "{counts}");
+        let begin = Instant::now();
+        let answer = case.check("client", "fetch", "http://echo/inspect").await?;
+        ensure!(answer["status"] == 503, "{answer}");
+        let wanted = format!("no_endpoints; object=Service/{}/echo", case.namespace);
+        ensure!(answer["headers"]["conduit-error"] == wanted, "{answer}, not {wanted}");
+        ensure!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
         Ok(())
     });
 }

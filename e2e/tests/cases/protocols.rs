@@ -136,6 +136,8 @@ fn every_protocol_with_a_proxy_on_one_side_alone() {
         for app in ["plain-echo", "plain-client"] {
             ensure!(!conduit_e2e::workload::is_meshed(&case.pod(app).await?), "{app} has a proxy");
         }
+        case.reaches("plain-client", "http1", "http://echo").await?;
+        case.reaches("client", "http1", "http://plain-echo").await?;
         for (check, target, ..) in [HTTP1, WEBSOCKET, HTTP2, GRPC, TLS, HALF_CLOSE, SERVER_FIRST].concat() {
             case.check("plain-client", check, target).await?;
             case.check("client", check, &target.replace("echo", "plain-echo")).await?;

@@ -2,6 +2,7 @@
 //!
 //! Every check verifies what came back, byte by byte. It must not retry: what fails once has failed.
 
+mod fetch;
 mod grpc;
 mod h2;
 mod http1;
@@ -34,6 +35,11 @@ pub(crate) struct Settings {
 
 #[derive(Subcommand)]
 enum Check {
+    /// One GET: what comes back is reported, whatever it is.
+    Fetch {
+        /// Such as `http://echo:8080/inspect`.
+        target: Uri,
+    },
     /// HTTP/1.1 on one connection: keep-alive, HEAD, chunked both ways, trailers, a failing status.
     Http1 {
         /// Such as `http://echo:8080`.
@@ -98,6 +104,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 impl Check {
     fn name(&self) -> (&'static str, String) {
         match self {
+            Self::Fetch { target } => ("fetch", target.to_string()),
             Self::Http1 { target } => ("http1", target.to_string()),
             Self::Websocket { target } => ("websocket", target.to_string()),
             Self::H2 { target } => ("h2", target.to_string()),
@@ -110,6 +117,7 @@ impl Check {
 
     async fn run(self) -> anyhow::Result<Value> {
         match self {
+            Self::Fetch { target } => fetch::check(&target).await,
             Self::Http1 { target } => http1::check(&target).await,
             Self::Websocket { target } => websocket::check(&target).await,
             Self::H2 { target } => h2::check(&target).await,
