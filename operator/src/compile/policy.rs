@@ -83,30 +83,28 @@ fn pod_level(policy: &TargetedPolicy, pod: &Pod) -> Option<Level> {
     levels.max()
 }
 
-/// What the policy with the say sets. Those that set nothing here have none. Every policy that was looked at counts as
-/// a source, so that its status covers who was told that it is overridden, too.
+/// What the policy with the say sets. Policies that set nothing here have none; the others are sources, with those that
+/// one of them overrides.
 fn decide<'a>(
     candidates: impl Iterator<Item = (Level, bool, &'a TargetedPolicy)>,
     field: impl Fn(&Policy) -> Option<Protocol>,
     trace: &mut Trace,
 ) -> Result<Option<Protocol>, Unreadable> {
-    let mut candidates: Vec<_> = candidates.collect();
+    let says = |policy: &Policy| field(policy).is_some();
+    let mut candidates: Vec<_> =
+        candidates.filter(|(_, _, targeted)| targeted.policy.value.as_ref().is_none_or(says)).collect();
     candidates.sort_by_key(|(level, consumer, targeted)| {
-        (Reverse((*level, *consumer)), targeted.policy.created, targeted.policy.name.clone())
+        (Reverse((*level, *consumer)), targeted.policy.created, &targeted.policy.name)
     });
     for (_, _, targeted) in &candidates {
         trace.made_from(Source::policy(&targeted.policy));
     }
-    for (_, _, TargetedPolicy { policy, .. }) in candidates {
-        let Some(value) = &policy.value else {
-            return Err(Unreadable {
-                object: format!("trafficpolicy/{}", policy.name),
-                reason: policy.unreadable().unwrap_or_default(),
-            });
-        };
-        if let Some(protocol) = field(value) {
-            return Ok(Some(protocol));
-        }
+    let Some((_, _, TargetedPolicy { policy, .. })) = candidates.first() else { return Ok(None) };
+    match &policy.value {
+        Some(value) => Ok(field(value)),
+        None => Err(Unreadable {
+            object: format!("trafficpolicy/{}", policy.name),
+            reason: policy.unreadable().unwrap_or_default(),
+        }),
     }
-    Ok(None)
 }

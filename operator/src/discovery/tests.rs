@@ -113,6 +113,13 @@ impl Proxy {
         (Version::from_bytes(&response.version).unwrap(), endpoints)
     }
 
+    /// So many updates come, whatever they are.
+    async fn hears_of(&mut self, updates: usize) {
+        for _ in 0..updates {
+            self.next().await;
+        }
+    }
+
     /// Nothing comes for as long as anything here could take.
     async fn hears_nothing(&mut self) {
         let heard = timeout(Duration::from_secs(5), self.updates.message()).await;
@@ -486,4 +493,25 @@ async fn a_topic_that_nobody_subscribes_to_is_not_compiled() {
     operator.apply(&profile("/a"));
     operator.discovery.programmed().await;
     assert_eq!(operator.metrics.recompiles.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_compiles_again_what_depends_on_it_and_nothing_else() {
+    let operator = Operator::start();
+    let mut proxy = operator.connect("web-1").await;
+    proxy.subscribe(web()).await;
+    proxy.subscribe(Target::Outbound("192.0.2.1:443".parse().unwrap())).await;
+    proxy.hears_of(3).await;
+    for (yaml, expected) in [
+        (profile("/a"), 2),
+        (profile("/a"), 0),
+        (endpoints(&[]), 1),
+        (pod("web-2"), 0),
+        (service("http").replace("web", "other").replace("10.96.0.1", "10.96.0.9"), 0),
+    ] {
+        let before = operator.metrics.recompiles.get();
+        operator.apply(&yaml);
+        operator.discovery.programmed().await;
+        assert_eq!(operator.metrics.recompiles.get() - before, expected, "{yaml}");
+    }
 }
