@@ -1,6 +1,7 @@
 #!/bin/bash
-# hack/images.sh PROFILE: builds every image as an OCI archive in ${CARGO_TARGET_DIR:-target}/images/PROFILE, from static binaries and without a
-# container engine. The table at the end says what is in each; the Dockerfile says the same to those who have an engine.
+# hack/images.sh PROFILE: builds every image as an OCI archive in ${CARGO_TARGET_DIR:-target}/images/PROFILE, from static
+# binaries and without a container engine. The table at the end says what is in each; the Dockerfile says the same to those
+# who have an engine.
 #
 # PROFILE is a cargo profile: test-image (quick to build) or release (what users get).
 set -euo pipefail

@@ -16,11 +16,24 @@ import (
 // Root is where control groups are mounted.
 const Root = "/sys/fs/cgroup"
 
+// createAttempts bounds how often a group is made again after its parent vanished.
+const createAttempts = 5
+
 // removeTimeout bounds the wait for killed processes to leave their groups.
 const removeTimeout = 10 * time.Second
 
 // Create makes group (an absolute path in the hierarchies) and its parents, under root, able to take processes and limits.
 func Create(root, group string) error {
+	for attempt := 1; ; attempt++ {
+		err := createOnce(root, group)
+		// Another cluster that is being removed takes an empty parent along just before a child is made in it.
+		if !errors.Is(err, fs.ErrNotExist) || attempt == createAttempts {
+			return err
+		}
+	}
+}
+
+func createOnce(root, group string) error {
 	if unified(root) {
 		return createUnified(root, group)
 	}

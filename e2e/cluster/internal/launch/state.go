@@ -73,11 +73,14 @@ func running(cluster layout.Cluster) (*State, error) {
 
 // lock makes the commands that change a cluster wait for each other. The lock ends with the process at the latest.
 func lock(cluster layout.Cluster, say func(string, ...any)) (release func(), err error) {
-	if err := os.MkdirAll(cluster.Base, 0o755); err != nil {
-		return nil, err
-	}
 	for {
+		if err := os.MkdirAll(cluster.Base, 0o755); err != nil {
+			return nil, err
+		}
 		file, err := os.OpenFile(cluster.LockFile(), os.O_CREATE|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the last other cluster was removed just now, and the directory with it
+		}
 		if err != nil {
 			return nil, err
 		}
