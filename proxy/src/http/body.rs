@@ -181,7 +181,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(incoming) => incoming.size_hint(),
             // Asked for before the first piece, when it is the whole body's.
-            Self::Replayable(attempt) => attempt.source.borrow().hint.clone(),
+            Self::Replayable(attempt) => attempt.source.borrow().hint,
         }
     }
 }

@@ -38,6 +38,7 @@ where
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(limits::HEAD)
+        .max_header_size(limits::HEAD)
         // An application may keep an idle connection for as long as it likes.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service)

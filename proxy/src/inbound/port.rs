@@ -22,7 +22,7 @@ pub(super) struct Port {
     /// Counts connections to the application.
     pub(super) opened: Arc<TcpSeries>,
     config: Option<InboundPort>,
-    /// In the order of the configuration's, and last that of no Service.
+    /// In the order of the configuration's; where that has none, one that stands for none.
     services: Vec<Service>,
 }
 
@@ -52,13 +52,16 @@ impl Port {
             http: Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service))),
             routes: RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route)),
         };
-        let known = config.iter().flat_map(|config| &config.services);
-        let services = known.map(|known| service(Some(&known.service), &known.routes)).chain([service(None, &[])]);
+        let known = config.as_ref().map_or(&[][..], |config| &config.services);
+        let services = match known {
+            [] => vec![service(None, &[])],
+            known => known.iter().map(|known| service(Some(&known.service), &known.routes)).collect(),
+        };
         Rc::new(Self {
             protocol,
             accepted: TcpSeries::new(metrics, Peer::Source, &labels),
             opened: TcpSeries::new(metrics, Peer::Destination, &labels),
-            services: services.collect(),
+            services,
             config,
         })
     }
@@ -68,7 +71,7 @@ impl Port {
         let meant = self.config.as_ref().and_then(|config| config.service(headers::host(request).as_deref()));
         let known = self.config.as_ref().map_or(&[][..], |config| &config.services);
         let index = meant.and_then(|meant| known.iter().position(|known| std::ptr::eq(known, meant)));
-        let service = &self.services[index.unwrap_or(known.len())];
+        let service = &self.services[index.unwrap_or(0)];
         let routes = meant.map_or(&[][..], |meant| &meant.routes);
         (&service.routes[route_index(routes, request.method(), request.uri().path())], &service.http)
     }

@@ -20,7 +20,7 @@ pub(super) struct Target {
     destination: Arc<Destination>,
     metrics: Arc<crate::record::Metrics>,
     connector: Connector,
-    plan: RefCell<Rc<Plan>>,
+    plan: RefCell<Option<Rc<Plan>>>,
     balancer: RefCell<Balancer>,
     /// Where connections go that are not balanced: the destination's own address.
     direct: RefCell<Option<Rc<Candidate>>>,
@@ -41,7 +41,7 @@ impl Target {
             destination: destination.clone(),
             metrics: worker.metrics.clone(),
             connector: worker.connector,
-            plan: RefCell::new(Plan::new(Arc::new(Outbound::unknown()), &worker.metrics)),
+            plan: RefCell::default(),
             balancer: RefCell::default(),
             direct: RefCell::default(),
             groups: RefCell::default(),
@@ -69,22 +69,35 @@ impl Target {
     /// The plan of the newest configuration. While all that it needs is not known, connections pass through.
     pub(super) fn plan(&self) -> Rc<Plan> {
         let newest = self.destination.peek_config();
-        let mut plan = self.plan.borrow_mut();
-        if let Some(newest) = &*newest
-            && !Arc::ptr_eq(newest, &plan.config)
-            && (newest.forward != Forward::Balance || self.destination.peek_endpoints().is_some())
-        {
-            if newest.service != plan.config.service {
-                // Whoever counts there is another now.
-                self.groups.borrow_mut().clear();
-                *self.balancer.borrow_mut() = Balancer::default();
+        let mut held = self.plan.borrow_mut();
+        match (&*newest, &*held) {
+            (Some(newest), Some(plan)) if Arc::ptr_eq(newest, &plan.config) => plan.clone(),
+            (Some(newest), old) if self.is_complete(newest) => {
+                if let Some(old) = old {
+                    self.forget_what_differs(&old.config, newest);
+                }
+                held.insert(Plan::new(newest.clone(), &self.metrics)).clone()
             }
-            if newest.service != plan.config.service || newest.forward != plan.config.forward {
-                *self.direct.borrow_mut() = None;
-            }
-            *plan = Plan::new(newest.clone(), &self.metrics);
+            (_, Some(plan)) => plan.clone(),
+            (_, None) => held.insert(Plan::new(Arc::new(Outbound::unknown()), &self.metrics)).clone(),
         }
-        plan.clone()
+    }
+
+    /// Whether all that `config` needs is known.
+    fn is_complete(&self, config: &Outbound) -> bool {
+        config.forward != Forward::Balance || self.destination.peek_endpoints().is_some()
+    }
+
+    /// Lets go of what was made from `old` and is not right for `new`.
+    fn forget_what_differs(&self, old: &Outbound, new: &Outbound) {
+        if new.service != old.service {
+            // Whoever counts there is another now.
+            self.groups.borrow_mut().clear();
+            *self.balancer.borrow_mut() = Balancer::default();
+        }
+        if new.service != old.service || new.forward != old.forward {
+            *self.direct.borrow_mut() = None;
+        }
     }
 
     /// One endpoint that was not `tried`.

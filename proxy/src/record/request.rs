@@ -30,7 +30,7 @@ pub(crate) struct HttpSeries {
     families: Arc<HttpFamilies>,
     labels: Labels,
     requests: Arc<Counter>,
-    ends: RefCell<Vec<(End, Arc<Counter>, Arc<Histogram>)>>,
+    ends: RefCell<Vec<EndSeries>>,
 }
 
 /// How a request ended, in what series tell apart.
@@ -42,6 +42,13 @@ struct End {
     /// None where the response was not gRPC, or had no status.
     grpc: Option<u32>,
     error: Option<Failure>,
+}
+
+/// The series of requests that ended alike.
+struct EndSeries {
+    end: End,
+    responses: Arc<Counter>,
+    latency: Arc<Histogram>,
 }
 
 /// A route as requests take it: its series, and the classes by which its responses are judged.
@@ -74,16 +81,16 @@ impl HttpSeries {
 
     fn ended(&self, end: End, start: Instant, now: Instant) {
         let mut ends = self.ends.borrow_mut();
-        let index = ends.iter().position(|(known, ..)| *known == end).unwrap_or_else(|| {
+        let index = ends.iter().position(|known| known.end == end).unwrap_or_else(|| {
             ends.push(self.resolve(end));
             ends.len() - 1
         });
-        let (_, responses, latency) = &ends[index];
-        responses.increment();
-        latency.observe(now.saturating_duration_since(start));
+        let series = &ends[index];
+        series.responses.increment();
+        series.latency.observe(now.saturating_duration_since(start));
     }
 
-    fn resolve(&self, end: End) -> (End, Arc<Counter>, Arc<Histogram>) {
+    fn resolve(&self, end: End) -> EndSeries {
         let mut labels = self.labels.and(
             "classification",
             match end.classification {
@@ -105,7 +112,8 @@ impl HttpSeries {
         if let Some(failure) = end.error {
             labels = labels.and("error", failure.row().code);
         }
-        (end, self.families.responses.series(&labels), self.families.latency.series(&of_latency))
+        let (responses, latency) = (&self.families.responses, &self.families.latency);
+        EndSeries { end, responses: responses.series(&labels), latency: latency.series(&of_latency) }
     }
 }
 

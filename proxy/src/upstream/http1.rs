@@ -90,7 +90,7 @@ async fn open(connections: &Connections) -> Result<Sender, Failure> {
     let (stream, record) =
         connect(connections.address(), connections.connector.connect_timeout, &connections.series).await?;
     let mut builder = Builder::new();
-    builder.preserve_header_case(true).max_buf_size(limits::HEAD);
+    builder.preserve_header_case(true).max_buf_size(limits::HEAD).max_header_size(limits::HEAD);
     let (sender, connection) =
         builder.handshake(TokioIo::new(Counted { stream, record })).await.map_err(|_| Failure::ConnectionLost)?;
     let address = connections.address();

@@ -28,6 +28,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
+    task::Waker,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -37,6 +38,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most connections to one address.
 const MOST_CONNECTIONS: usize = 16;
+
+/// Streams that a server is expected to take until it says so; RFC 9113 recommends no less.
+const LIKELY_STREAMS: usize = 100;
 
 /// Attempts to find a connection that has not just gone away.
 const TRIES: usize = 3;
@@ -57,16 +61,17 @@ struct Connection {
 }
 
 /// How much of a connection is in use.
-#[derive(Debug)]
 struct Load {
     streams: Cell<usize>,
-    /// What the server takes at once.
+    /// What the server takes at once; a guess until it has answered.
     most_streams: Cell<usize>,
+    answered: Cell<bool>,
     last_used: Cell<Instant>,
+    /// Wakes the connection's task, which is the one that can see what the server takes.
+    task: Cell<Option<Waker>>,
 }
 
 /// One stream, in use until it is dropped.
-#[derive(Debug)]
 pub(crate) struct Stream(Rc<Load>, Rc<Connections>);
 
 impl Multiplexed {
@@ -96,6 +101,14 @@ impl Multiplexed {
 }
 
 impl Load {
+    /// The server has answered, so its settings are here: they are to be looked at.
+    fn look_at_settings(&self) {
+        self.answered.set(true);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.streams.get() < self.most_streams.get()
     }
@@ -119,6 +132,12 @@ impl Drop for Stream {
     }
 }
 
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.1.address()).finish()
+    }
+}
+
 impl fmt::Debug for Multiplexed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Multiplexed").field("open", &self.open.borrow().len()).finish_non_exhaustive()
@@ -135,7 +154,10 @@ pub(super) async fn send(
             Err(failure) => return Err(Unsent { failure, request: Some(request) }),
         };
         match sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::Http2(stream))),
+            Ok(response) => {
+                stream.0.look_at_settings();
+                return Ok((response, Lease::Http2(stream)));
+            }
             Err(mut error) => match error.take_message() {
                 // The server has gone away (GOAWAY) since the connection was last looked at.
                 Some(unsent) => request = unsent,
@@ -192,6 +214,8 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
     let (sender, connection) = Builder::new(LocalExecutor)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        // Until the server has said how many streams it takes, one at a time: it would refuse those beyond.
+        .initial_max_send_streams(1)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buf_size(limits::SEND_BUFFER)
         .handshake(TokioIo::new(Counted { stream, record }))
@@ -199,15 +223,23 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
         .map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {
         streams: Cell::new(0),
-        most_streams: Cell::new(connection.current_max_send_streams()),
+        most_streams: Cell::new(LIKELY_STREAMS),
+        answered: Cell::new(false),
         last_used: Cell::new(Instant::now()),
+        task: Cell::default(),
     });
     let seen = load.clone();
     tokio::task::spawn_local(async move {
         let mut connection = pin!(connection);
+        let mut first = true;
         let ended = poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                seen.task.set(Some(cx.waker().clone()));
+            }
             let polled = connection.as_mut().poll(cx);
-            seen.most_streams.set(connection.current_max_send_streams().max(1));
+            if seen.answered.get() {
+                seen.most_streams.set(connection.current_max_send_streams().max(1));
+            }
             polled
         });
         if let Err(error) = ended.await {

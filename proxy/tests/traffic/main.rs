@@ -1,0 +1,11 @@
+//! The data plane between real clients and servers on loopback: the outbound proxy of one pod, the inbound proxy of
+//! another, or both in a row. The original destination is given instead of tracked; all else is as in a pod.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod http1;
+mod http2;
+mod lifecycle;
+mod metrics;
+mod resend;
+mod support;
+mod tcp;

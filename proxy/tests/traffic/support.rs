@@ -1,0 +1,292 @@
+//! Proxies, servers and clients for the cases.
+
+use bytes::Bytes;
+use conduit_model::{
+    Endpoint, EndpointUpdate, Forward, Inbound, InboundPort, InboundService, ObjectRef, Outbound, Protocol,
+    RequestMatch, Route, ServicePort, Workload, WorkloadKind,
+};
+use conduit_proxy::{
+    inbound,
+    listen::{
+        drain::{self, DrainSignal},
+        original::OriginalDestination,
+        socket::{Sharing, bind},
+    },
+    outbound,
+    record::Metrics,
+    upstream::{
+        directory::{Directory, Held},
+        own::Own,
+    },
+};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use prometheus_client::{encoding::text, registry::Registry};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, LocalSet, spawn_local},
+};
+
+/// How long any case may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub const DETECT_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Runs a case on one thread, as a worker runs.
+pub fn run(case: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async { tokio::time::timeout(LIMIT, case).await.expect("the case hangs") });
+}
+
+pub fn workload(name: &str) -> Workload {
+    Workload {
+        namespace: "shop".into(),
+        service_account: name.into(),
+        kind: WorkloadKind::Deployment,
+        name: name.into(),
+        pod: format!("{name}-1"),
+    }
+}
+
+pub fn service_port() -> ServicePort {
+    ServicePort { namespace: "shop".into(), name: "web".into(), port: 80, fqdn: "web.shop.svc.cluster.local".into() }
+}
+
+pub fn route(name: &str, condition: RequestMatch) -> Route {
+    let source = ObjectRef { kind: "ServiceProfile".into(), namespace: "shop".into(), name: "web".into() };
+    Route { name: name.into(), condition, response_classes: Vec::new(), source }
+}
+
+pub fn endpoint(address: SocketAddr, meshed: bool) -> Endpoint {
+    Endpoint { address, workload: workload("web"), meshed }
+}
+
+/// An outbound proxy in front of the Service `web.shop`.
+pub struct OutboundProxy {
+    pub address: SocketAddr,
+    pub destination: Held,
+    pub metrics: Arc<Metrics>,
+    /// Dropped, it would drain the proxy.
+    _drain: DrainSignal,
+}
+
+impl OutboundProxy {
+    pub fn balancing(protocol: Protocol, endpoints: &[Endpoint]) -> Self {
+        let outbound =
+            Outbound { protocol, service: Some(service_port()), routes: Vec::new(), forward: Forward::Balance };
+        let proxy = Self::start(outbound, "10.96.0.1:80".parse().unwrap());
+        proxy.destination.apply_endpoints(EndpointUpdate::Whole(endpoints.to_vec()));
+        proxy
+    }
+
+    pub fn start(outbound: Outbound, destination: SocketAddr) -> Self {
+        let (directory, _wanted) = Directory::new();
+        let destination = directory.destination(destination);
+        destination.apply_config(Arc::new(outbound));
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, (_drain, drained)) = (Metrics::new(), drain::channel());
+        spawn_local(outbound::serve(outbound::Config {
+            listeners: vec![listener],
+            original: OriginalDestination::Fixed(destination.address()),
+            directory,
+            metrics: metrics.clone(),
+            drain: drained,
+            discovery_timeout: Duration::from_secs(1),
+            detect_timeout: DETECT_TIMEOUT,
+            connect_timeout: Duration::from_secs(1),
+            pool_idle_timeout: Duration::from_secs(3),
+        }));
+        Self { address, destination, metrics, _drain }
+    }
+}
+
+/// An inbound proxy in front of an application.
+pub struct InboundProxy {
+    pub address: SocketAddr,
+    pub own: Arc<Own>,
+    pub inbound: Inbound,
+    pub metrics: Arc<Metrics>,
+    pub drain: DrainSignal,
+    pub served: JoinHandle<std::io::Result<()>>,
+}
+
+impl InboundProxy {
+    pub fn before(application: SocketAddr, protocol: Protocol) -> Self {
+        Self::with_pod_ip(application, application, protocol)
+    }
+
+    pub fn with_pod_ip(application: SocketAddr, pod: SocketAddr, protocol: Protocol) -> Self {
+        let service = InboundService {
+            service: service_port(),
+            hosts: vec!["web".into(), "web.shop.svc.cluster.local".into()],
+            routes: Vec::new(),
+        };
+        let ports = vec![InboundPort { port: application.port(), protocol, services: vec![service] }];
+        let inbound = Inbound { workload: workload("web"), ports, terminating: false };
+        let own = Own::new();
+        own.apply(Arc::new(inbound.clone()));
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, (drain, drained)) = (Metrics::new(), drain::channel());
+        let served = spawn_local(inbound::serve(inbound::Config {
+            listeners: vec![listener],
+            original: OriginalDestination::Fixed(application),
+            pod_ips: vec![pod.ip()],
+            own: own.clone(),
+            metrics: metrics.clone(),
+            drain: drained,
+            detect_timeout: DETECT_TIMEOUT,
+            connect_timeout: Duration::from_millis(300),
+            pool_idle_timeout: Duration::from_secs(3),
+        }));
+        Self { address, own, inbound, metrics, drain, served }
+    }
+}
+
+/// Both proxies in a row before an application: the address to connect to, and the proxies.
+pub fn chain(application: SocketAddr, protocol: Protocol) -> (OutboundProxy, InboundProxy) {
+    let inbound = InboundProxy::before(application, protocol);
+    let outbound = OutboundProxy::balancing(protocol, &[endpoint(inbound.address, true)]);
+    (outbound, inbound)
+}
+
+/// A port at which nothing listens.
+pub async fn refusing() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A server that treats each connection as `serve` does, with its number.
+pub async fn server<F: Future<Output = ()> + 'static>(serve: impl Fn(TcpStream, usize) -> F + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            spawn_local(serve(stream, number));
+        }
+    });
+    address
+}
+
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+pub fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).boxed_unsync()
+}
+
+/// Runs what belongs to an HTTP/2 connection.
+#[derive(Clone)]
+pub struct Local;
+
+impl<T: Future + 'static> hyper::rt::Executor<T> for Local {
+    fn execute(&self, task: T) {
+        spawn_local(async { drop(task.await) });
+    }
+}
+
+/// An HTTP/1 server.
+pub async fn http1_server<F: Future<Output = Response<Body>> + 'static>(
+    answer: impl Fn(Request<Incoming>) -> F + Clone + 'static,
+) -> SocketAddr {
+    server(move |stream, _| {
+        let answer = answer.clone();
+        async move {
+            let service = hyper::service::service_fn(|request| {
+                let answer = answer(request);
+                async { Ok::<_, Infallible>(answer.await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.auto_date_header(false);
+            let _ = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        }
+    })
+    .await
+}
+
+/// An HTTP/2 server that takes so many streams at once on a connection.
+pub async fn http2_server<F: Future<Output = Response<Body>> + 'static>(
+    streams: u32,
+    answer: impl Fn(Request<Incoming>, usize) -> F + Clone + 'static,
+) -> SocketAddr {
+    server(move |stream, number| {
+        let answer = answer.clone();
+        async move {
+            let service = hyper::service::service_fn(move |request| {
+                let answer = answer(request, number);
+                async { Ok::<_, Infallible>(answer.await) }
+            });
+            let mut builder = hyper::server::conn::http2::Builder::new(Local);
+            builder.max_concurrent_streams(streams);
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+pub type Http2Client = hyper::client::conn::http2::SendRequest<Body>;
+
+pub async fn http2_client(address: SocketAddr) -> Http2Client {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::handshake(Local, TokioIo::new(stream)).await.unwrap();
+    spawn_local(async { drop(connection.await) });
+    sender
+}
+
+/// Sends `text` on a new connection, closes that direction, and gives all that comes back.
+pub async fn exchange(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Sends `text` and gives what comes back until it ends with `end`.
+pub async fn ask(stream: &mut TcpStream, text: &str, end: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    read_until(stream, end).await
+}
+
+pub async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    while !all.ends_with(end.as_bytes()) {
+        let length = stream.read_buf(&mut all).await.unwrap();
+        assert!(length > 0, "ended early: {:?}", String::from_utf8_lossy(&all));
+    }
+    String::from_utf8(all).unwrap()
+}
+
+/// Everything that `metrics` shows.
+pub fn shown(metrics: &Arc<Metrics>) -> String {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let mut shown = String::new();
+    text::encode(&mut shown, &registry).unwrap();
+    shown
+}
+
+/// The sum of the series called `name` whose labels contain each of `labels`, such as `peer="src"`.
+pub fn sum(metrics: &Arc<Metrics>, name: &str, labels: &[&str]) -> f64 {
+    let shown = shown(metrics);
+    let series = shown.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} "));
+    series
+        .filter(|(found, _)| labels.iter().all(|label| found.split(',').any(|found| found == *label)))
+        .map(|(_, value)| value.parse::<f64>().unwrap())
+        .sum()
+}
+
+/// Waits until `name` with `labels` is `expected`: what a proxy counts last, it counts after the client has seen it.
+pub async fn wait_for(metrics: &Arc<Metrics>, name: &str, labels: &[&str], expected: f64) {
+    for _ in 0..200 {
+        if sum(metrics, name, labels) == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{name}{labels:?} is not {expected} in\n{}", shown(metrics));
+}
