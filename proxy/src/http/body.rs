@@ -22,7 +22,6 @@ pub(crate) trait Finish {
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Streamed(Incoming),
     Replayable(Attempt),
 }
 
@@ -56,8 +55,10 @@ struct Source {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     trailers: Option<HeaderMap>,
-    /// More has passed than is kept, or there is no need any more.
+    /// More passes than can be kept, or there is no need any more.
     given_up: bool,
+    /// Something has passed.
+    started: bool,
     /// The attempt that the body belongs to now.
     attempt: usize,
     hint: SizeHint,
@@ -71,17 +72,31 @@ impl Replay {
         }
         let hint = incoming.size_hint();
         let given_up = hint.lower() > limits::REPLAY as u64;
-        let source = Source { incoming, kept: Vec::new(), kept_bytes: 0, trailers: None, given_up, attempt: 0, hint };
+        let source = Source {
+            incoming,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            trailers: None,
+            given_up,
+            started: false,
+            attempt: 0,
+            hint,
+        };
         let source = Rc::new(RefCell::new(source));
         let attempt = Attempt { source: source.clone(), number: 0, next: 0 };
         (RequestBody::Replayable(attempt), Self(Some(source)))
+    }
+
+    /// Whether all of the body that has passed was kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.as_ref().is_none_or(|source| source.borrow().is_whole())
     }
 
     /// The body once more from its start, if all of it that has passed was kept. The attempt before gets no more of it.
     pub(crate) fn again(&self) -> Option<RequestBody> {
         let Some(source) = &self.0 else { return Some(RequestBody::Empty) };
         let mut now = source.borrow_mut();
-        if now.given_up {
+        if !now.is_whole() {
             return None;
         }
         now.attempt += 1;
@@ -90,14 +105,18 @@ impl Replay {
     }
 
     /// The body will not be sent again: what follows is not kept.
-    pub(crate) fn settle(self) {
-        if let Some(source) = self.0 {
+    pub(crate) fn settle(&self) {
+        if let Some(source) = &self.0 {
             source.borrow_mut().give_up();
         }
     }
 }
 
 impl Source {
+    fn is_whole(&self) -> bool {
+        !self.given_up || !self.started
+    }
+
     fn give_up(&mut self) {
         self.given_up = true;
         self.kept = Vec::new();
@@ -135,6 +154,7 @@ impl Attempt {
             Some(Err(error)) => return Poll::Ready(Some(Err(RequestBodyError::Client(error)))),
             None => return Poll::Ready(None),
         };
+        source.started = true;
         if !source.given_up {
             if let Some(piece) = frame.data_ref() {
                 source.keep(piece);
@@ -157,9 +177,6 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Streamed(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(RequestBodyError::Client)))
-            }
             Self::Replayable(attempt) => attempt.poll_frame(cx),
         }
     }
@@ -167,7 +184,6 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(incoming) => incoming.is_end_stream(),
             Self::Replayable(attempt) => {
                 let source = attempt.source.borrow();
                 let all_replayed = source.given_up || attempt.next >= source.kept.len();
@@ -179,7 +195,6 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(incoming) => incoming.size_hint(),
             // Asked for before the first piece, when it is the whole body's.
             Self::Replayable(attempt) => attempt.source.borrow().hint,
         }

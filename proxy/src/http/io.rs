@@ -1,9 +1,11 @@
 //! A stream whose bytes are counted as they pass.
 
+use super::witness::Witness;
 use crate::record::tcp::ConnectionRecord;
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -16,11 +18,39 @@ use tokio::{
 pub(crate) struct Counted {
     pub(crate) stream: TcpStream,
     pub(crate) record: ConnectionRecord,
+    /// Follows a connection on which requests are sent.
+    witness: Option<Arc<Witness>>,
 }
 
 impl Counted {
+    pub(crate) fn new(stream: TcpStream, record: ConnectionRecord) -> Self {
+        Self { stream, record, witness: None }
+    }
+
+    /// The same connection, followed by a witness.
+    pub(crate) fn witnessed(self) -> (Self, Arc<Witness>) {
+        let witness = Arc::<Witness>::default();
+        (Self { witness: Some(witness.clone()), ..self }, witness)
+    }
+
     fn wrote(&self, result: io::Result<usize>) -> io::Result<usize> {
-        result.inspect(|bytes| self.record.wrote(*bytes)).inspect_err(|error| self.record.broke(error))
+        match &result {
+            Ok(bytes) => {
+                self.record.wrote(*bytes);
+                if let Some(witness) = &self.witness {
+                    witness.wrote(*bytes);
+                }
+            }
+            Err(error) => self.broke(error),
+        }
+        result
+    }
+
+    fn broke(&self, error: &io::Error) {
+        self.record.broke(error);
+        if let Some(witness) = &self.witness {
+            witness.broke(&self.stream, error);
+        }
     }
 }
 
@@ -34,9 +64,14 @@ impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        match &result {
-            Ok(()) => self.record.read(buf.filled().len() - before),
-            Err(error) => self.record.broke(error),
+        match (&result, buf.filled().len() - before) {
+            (Ok(()), 0) if buf.remaining() > 0 => {
+                if let Some(witness) = &self.witness {
+                    witness.ended(&self.stream);
+                }
+            }
+            (Ok(()), bytes) => self.record.read(bytes),
+            (Err(error), _) => self.broke(error),
         }
         Poll::Ready(result)
     }

@@ -132,7 +132,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let port = worker.port(destination.port());
     let address = worker.address(destination, &port);
     let connection = Rc::new(Connection { worker, address, _open: open });
-    let mut counted = Counted { stream, record: port.accepted.open() };
+    let mut counted = Counted::new(stream, port.accepted.open());
     let Connection { worker, address, .. } = &*connection;
     let open = async || tcp::open(worker, address).await;
     let service = match decide(&counted.stream, port.protocol, worker.detect_timeout, &address.server_first, open).await

@@ -3,8 +3,9 @@
 use super::Connection;
 use crate::{
     http::{
-        body::{RequestBody, ResponseBody},
+        body::ResponseBody,
         headers,
+        outgoing::Outgoing,
         respond::{self, Answer},
         tunnel,
     },
@@ -13,7 +14,6 @@ use crate::{
     upstream::Lease,
 };
 use http::{HeaderValue, Request, Response, Version, header};
-use http_body::Body;
 use hyper::body::Incoming;
 use std::rc::Rc;
 
@@ -32,10 +32,11 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     let version = request.version();
 
     // What is sent.
-    let method = request.method().clone();
     let client_upgrade = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
-    let sent = match headers::pass_request(&mut request, client_upgrade.is_some()) {
-        Ok(()) => connection.address.connections.send(request.map(body)).await.map_err(|unsent| unsent.failure),
+    let passed = headers::pass_request(&mut request, client_upgrade.is_some());
+    let mut request = Outgoing::new(request);
+    let sent = match passed {
+        Ok(()) => connection.address.connections.send(&mut request).await,
         Err(failure) => Err(failure),
     };
 
@@ -44,8 +45,9 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
         Ok(answered) => answered,
         Err(failure) => return closing(&connection, version, fail(&connection, record, failure, answer)),
     };
+    request.settle();
     record.responded(response.status(), response.headers());
-    let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(&method, &response));
+    let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(request.method(), &response));
     headers::pass_response(&mut response, server_upgrade.is_some());
     match server_upgrade {
         Some(client) => {
@@ -55,10 +57,6 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
         }
         None => closing(&connection, version, response.map(|body| ResponseBody::new(body, record, lease))),
     }
-}
-
-fn body(incoming: Incoming) -> RequestBody {
-    if incoming.is_end_stream() { RequestBody::Empty } else { RequestBody::Streamed(incoming) }
 }
 
 /// Asks an HTTP/1 client to connect anew, elsewhere, once the pod has been told to stop. HTTP/2 has GOAWAY for it.

@@ -27,7 +27,7 @@ pub(super) fn broke(client: &Counted, error: &io::Error) {
 pub(super) async fn open(worker: &Worker, address: &Address) -> Option<Counted> {
     let connections = &address.connections;
     match connect(connections.address(), worker.connector.connect_timeout, connections.series()).await {
-        Ok((stream, record)) => Some(Counted { stream, record }),
+        Ok((stream, record)) => Some(Counted::new(stream, record)),
         Err(failure) => {
             worker.reports.report(failure, &worker.object(), connections.address());
             None

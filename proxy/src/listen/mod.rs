@@ -11,3 +11,4 @@ pub(crate) mod relay;
 pub(crate) mod service;
 pub mod socket;
 pub(crate) mod speaker;
+pub(crate) mod tcp_info;

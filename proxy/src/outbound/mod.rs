@@ -107,7 +107,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let target = worker.target(&held);
     let plan = target.plan();
     let connection = Rc::new(Connection { worker, target, _held: held, _open: open });
-    let mut counted = Counted { stream, record: plan.accepted.open() };
+    let mut counted = Counted::new(stream, plan.accepted.open());
     let Connection { worker, target, .. } = &*connection;
     let open = async || tcp::open(&connection).await;
     let declared = plan.config.protocol;

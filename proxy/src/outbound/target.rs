@@ -125,14 +125,6 @@ impl Target {
         }
     }
 
-    /// How many endpoints there are to try, as of the last choice.
-    pub(super) fn endpoints(&self, plan: &Plan) -> usize {
-        match &plan.config.forward {
-            Forward::Balance => self.balancer.borrow().len(),
-            Forward::Direct { .. } => 1,
-        }
-    }
-
     fn candidate(&self, address: SocketAddr, meshed: bool, labels: Labels, load: Ewma) -> Rc<Candidate> {
         let mut groups = self.groups.borrow_mut();
         let group = groups.entry(labels).or_insert_with_key(|labels| Group {

@@ -56,7 +56,7 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
             Ok((stream, record)) => {
                 let now = Instant::now();
                 candidate.answered(now - start, now);
-                return Some(Opened { server: Counted { stream, record }, _pending: pending });
+                return Some(Opened { server: Counted::new(stream, record), _pending: pending });
             }
             Err(failed) => {
                 candidate.failed(Instant::now());

@@ -62,11 +62,6 @@ impl Balancer {
         };
         one.or_else(any_other).cloned()
     }
-
-    /// How many there are to choose from.
-    pub(crate) fn len(&self) -> usize {
-        self.candidates.len()
-    }
 }
 
 /// Two different indices below `length`, as far as there are.
@@ -185,7 +180,7 @@ mod tests {
         balancer.apply(&set(&["10.0.0.2:80", "10.0.0.3:80"]), now, candidate);
         assert!(Rc::ptr_eq(&stays, &balancer.candidates[0].1));
         assert_eq!(balancer.candidates[1].1.cost(now), 20e6);
-        assert_eq!(balancer.len(), 2);
+        assert_eq!(balancer.candidates.len(), 2);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use super::{connect::Connector, http1, http2};
 use crate::{
-    http::body::{Finish, RequestBody},
+    http::{body::Finish, outgoing::Outgoing},
     outcome::Failure,
     record::tcp::TcpSeries,
 };
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use hyper::body::Incoming;
 use std::{
     cell::Cell,
@@ -28,14 +28,6 @@ pub(crate) struct Connections {
     /// No request is to come any more.
     retired: Cell<bool>,
     reaping: Cell<bool>,
-}
-
-/// A request that got no response.
-#[derive(Debug)]
-pub(crate) struct Unsent {
-    pub(crate) failure: Failure,
-    /// The request as it was, if it never left.
-    pub(crate) request: Option<Request<RequestBody>>,
 }
 
 /// A connection, or a stream of one, that is in use until the response has ended.
@@ -69,14 +61,12 @@ impl Connections {
         &self.series
     }
 
-    /// Sends `request` on a connection of its version, opening one if need be.
+    /// Sends `request` on a connection of its version, opening one if need be. Where it did not arrive because the
+    /// connection was at its end, it is sent on another.
     ///
     /// # Errors
-    /// There is no response; the request comes back if it never left.
-    pub(crate) async fn send(
-        self: &Rc<Self>,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), Unsent> {
+    /// There is no response. The failure's row says whether the request may be sent to another address.
+    pub(crate) async fn send(self: &Rc<Self>, request: &mut Outgoing) -> Result<(Response<Incoming>, Lease), Failure> {
         match request.version() {
             Version::HTTP_2 => http2::send(self, request).await,
             _ => http1::send(self, request).await,

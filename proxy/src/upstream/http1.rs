@@ -6,26 +6,30 @@
 
 use super::{
     connect,
-    connections::{Connections, Lease, Unsent, failure},
+    connections::{Connections, Lease, failure},
 };
 use crate::{
-    http::{body::RequestBody, io::Counted, limits},
+    http::{body::RequestBody, io::Counted, limits, outgoing::Outgoing, witness::Witness},
     outcome::Failure,
 };
-use http::{Request, Response};
+use http::Response;
 use hyper::{
     body::Incoming,
     client::conn::http1::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Most idle connections to one address; more are closed, the oldest first.
 const MOST_IDLE: usize = 256;
 
 /// Sends requests on one connection.
-pub(crate) type Sender = SendRequest<RequestBody>;
+#[derive(Debug)]
+pub(crate) struct Sender {
+    requests: SendRequest<RequestBody>,
+    witness: Arc<Witness>,
+}
 
 /// Connections that wait for the next request, the latest last.
 #[derive(Debug, Default)]
@@ -42,8 +46,8 @@ impl Idle {
 
     fn take(&self) -> Option<Sender> {
         let mut idle = self.0.borrow_mut();
-        idle.retain(|(_, sender)| !sender.is_closed());
-        let latest = idle.iter().rposition(|(_, sender)| sender.is_ready())?;
+        idle.retain(|(_, sender)| !sender.requests.is_closed());
+        let latest = idle.iter().rposition(|(_, sender)| sender.requests.is_ready())?;
         Some(idle.remove(latest).1)
     }
 
@@ -61,28 +65,33 @@ impl Idle {
 
 pub(super) async fn send(
     connections: &Rc<Connections>,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), Unsent> {
-    while let Some(mut sender) = connections.http1.take() {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::Http1(sender, connections.clone()))),
-            Err(mut error) => match error.take_message() {
-                // Closed by the server while it was idle: the next one.
-                Some(unsent) => request = unsent,
-                None => return Err(Unsent { failure: failure(error.error()), request: None }),
-            },
+    request: &mut Outgoing,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    while let Some(sender) = connections.http1.take() {
+        match attempt(connections, sender, request).await {
+            // Closed by the server while it was idle: the next one.
+            Err(Failure::ConnectionLost) => {}
+            ended => return ended,
         }
     }
-    let mut sender = match open(connections).await {
-        Ok(sender) => sender,
-        Err(failure) => return Err(Unsent { failure, request: Some(request) }),
-    };
-    match sender.try_send_request(request).await {
+    let sender = open(connections).await?;
+    attempt(connections, sender, request).await
+}
+
+async fn attempt(
+    connections: &Rc<Connections>,
+    mut sender: Sender,
+    request: &mut Outgoing,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let request = request.next().ok_or(Failure::ConnectionLost)?;
+    let before = sender.witness.written();
+    match sender.requests.try_send_request(request).await {
         Ok(response) => Ok((response, Lease::Http1(sender, connections.clone()))),
-        Err(mut error) => Err(match error.take_message() {
-            Some(request) => Unsent { failure: Failure::ConnectionLost, request: Some(request) },
-            None => Unsent { failure: failure(error.error()), request: None },
-        }),
+        // It never left, or it did and never arrived.
+        Err(error) if error.message().is_some() || sender.witness.nothing_arrived_since(before) => {
+            Err(Failure::ConnectionLost)
+        }
+        Err(error) => Err(failure(error.error())),
     }
 }
 
@@ -91,13 +100,13 @@ async fn open(connections: &Connections) -> Result<Sender, Failure> {
         connect(connections.address(), connections.connector.connect_timeout, &connections.series).await?;
     let mut builder = Builder::new();
     builder.preserve_header_case(true).max_buf_size(limits::HEAD).max_header_size(limits::HEAD);
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(Counted { stream, record })).await.map_err(|_| Failure::ConnectionLost)?;
+    let (io, witness) = Counted::new(stream, record).witnessed();
+    let (requests, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|_| Failure::ConnectionLost)?;
     let address = connections.address();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%address, %error, "HTTP/1 connection to server ended");
         }
     });
-    Ok(sender)
+    Ok(Sender { requests, witness })
 }

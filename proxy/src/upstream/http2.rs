@@ -6,17 +6,17 @@
 
 use super::{
     connect,
-    connections::{Connections, Lease, Unsent, failure},
+    connections::{Connections, Lease, failure},
 };
 use crate::{
-    http::{body::RequestBody, io::Counted, limits, serve::LocalExecutor},
+    http::{body::RequestBody, io::Counted, limits, outgoing::Outgoing, serve::LocalExecutor},
     outcome::Failure,
 };
 use futures::{
     FutureExt,
     future::{LocalBoxFuture, Shared},
 };
-use http::{Request, Response};
+use http::Response;
 use hyper::{
     body::Incoming,
     client::conn::http2::{Builder, SendRequest},
@@ -146,29 +146,22 @@ impl fmt::Debug for Multiplexed {
 
 pub(super) async fn send(
     connections: &Rc<Connections>,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), Unsent> {
+    request: &mut Outgoing,
+) -> Result<(Response<Incoming>, Lease), Failure> {
     for _ in 0..TRIES {
-        let (mut sender, stream) = match stream(connections).await {
-            Ok(stream) => stream,
-            Err(failure) => return Err(Unsent { failure, request: Some(request) }),
-        };
+        let (mut sender, stream) = stream(connections).await?;
+        let Some(request) = request.next() else { break };
         match sender.try_send_request(request).await {
             Ok(response) => {
                 stream.0.look_at_settings();
                 return Ok((response, Lease::Http2(stream)));
             }
-            Err(mut error) => match error.take_message() {
-                // The server has gone away (GOAWAY) since the connection was last looked at.
-                Some(unsent) => request = unsent,
-                None if never_processed(error.error()) => {
-                    return Err(Unsent { failure: Failure::ConnectionLost, request: None });
-                }
-                None => return Err(Unsent { failure: failure(error.error()), request: None }),
-            },
+            // The server has gone away (GOAWAY) since the connection was last looked at, or refused the stream.
+            Err(error) if error.message().is_some() || never_processed(error.error()) => {}
+            Err(error) => return Err(failure(error.error())),
         }
     }
-    Err(Unsent { failure: Failure::ConnectionLost, request: Some(request) })
+    Err(Failure::ConnectionLost)
 }
 
 /// Whether the server says that it has not looked at the request (RFC 9113 section 8.7).
@@ -218,7 +211,7 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
         .initial_max_send_streams(1)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buf_size(limits::SEND_BUFFER)
-        .handshake(TokioIo::new(Counted { stream, record }))
+        .handshake(TokioIo::new(Counted::new(stream, record)))
         .await
         .map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {

@@ -15,5 +15,5 @@ pub mod own;
 pub(crate) use balance::Balancer;
 pub(crate) use candidate::{Candidate, Pending};
 pub(crate) use connect::{Connector, connect};
-pub(crate) use connections::{Connections, Lease, Unsent};
+pub(crate) use connections::{Connections, Lease};
 pub(crate) use ewma::Ewma;

@@ -1,0 +1,47 @@
+//! A request on its way to a server, which can be sent more than once while it is certain that none has seen it.
+
+use super::body::{Replay, RequestBody};
+use http::{Method, Request, Version, request::Parts};
+use hyper::body::Incoming;
+
+/// The request, and what it takes to send it again.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    head: Parts,
+    /// The body of the first sending.
+    first: Option<RequestBody>,
+    replay: Replay,
+}
+
+impl Outgoing {
+    pub(crate) fn new(request: Request<Incoming>) -> Self {
+        let (head, body) = request.into_parts();
+        let (first, replay) = Replay::of(body);
+        Self { head, first: Some(first), replay }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.head.version
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Whether all of it is here for another sending.
+    pub(crate) fn can_be_sent_again(&self) -> bool {
+        self.first.is_some() || self.replay.is_whole()
+    }
+
+    /// The request for the next sending; none where part of its body has passed and was too large to keep. What was
+    /// sent before gets no more of the body.
+    pub(crate) fn next(&mut self) -> Option<Request<RequestBody>> {
+        let body = self.first.take().or_else(|| self.replay.again())?;
+        Some(Request::from_parts(self.head.clone(), body))
+    }
+
+    /// The request has been answered, and will not be sent again.
+    pub(crate) fn settle(&self) {
+        self.replay.settle();
+    }
+}
