@@ -143,7 +143,7 @@ async fn a_pod_is_answered_with_the_patch_that_injection_decided_on() {
         let names: Vec<_> = pod["spec"]["initContainers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
         assert_eq!(names, ["conduit-init", "conduit-proxy"]);
     }
-    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"Inject\",outcome=\"Injected\"} 2");
+    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"inject\",outcome=\"injected\"} 2");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn an_answer_that_would_come_too_late_is_given_up_before_the_api_server_do
     let (status, body) = webhooks.send(request).await;
     assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no answer in time"));
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"Inject\",outcome=\"Failed\"} 1");
+    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"inject\",outcome=\"failed\"} 1");
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn what_is_no_review_is_refused_with_the_reason() {
     }
     let get = http::Request::builder().method(Method::GET).uri("/inject/pod").body(Body::empty()).unwrap();
     assert_eq!(webhooks.send(get).await.0, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"Inject\",outcome=\"Malformed\"} 8");
+    assert_eq!(webhooks.counted(), "conduit_admission_requests_total{webhook=\"inject\",outcome=\"malformed\"} 8");
 }
 
 #[tokio::test]
