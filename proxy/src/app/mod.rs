@@ -3,6 +3,8 @@
 mod admin;
 mod listeners;
 mod logging;
+#[cfg(test)]
+mod mesh_tests;
 mod process;
 mod run;
 pub mod settings;
