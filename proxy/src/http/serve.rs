@@ -22,7 +22,8 @@ impl<T: Future<Output = ()> + 'static> Executor<T> for LocalExecutor {
     }
 }
 
-/// Serves HTTP/1.0 and HTTP/1.1. On drain, the request at hand is answered with `connection: close`.
+/// Serves HTTP/1.0 and HTTP/1.1. On drain, the request at hand is answered with `connection: close`. A client that closes
+/// while it waits for its answer has gone away, as other HTTP servers see it too; the request ends at once.
 ///
 /// # Errors
 /// hyper's: the connection broke, or the client does not speak HTTP.
@@ -34,7 +35,6 @@ where
 {
     let service = service_fn(|req| async { Ok::<_, Infallible>(request(req).await) });
     let connection = http1::Builder::new()
-        .half_close(true)
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(limits::HEAD)

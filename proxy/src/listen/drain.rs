@@ -3,7 +3,7 @@
 //! A native sidecar gets SIGTERM only after the application has exited. A proxy that drains still accepts, so that
 //! nothing that was on its way is refused, asks its peers to go elsewhere, and is done when nothing is open.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 /// Says that the process is to end. Dropping it says so too.
@@ -37,6 +37,24 @@ impl Drain {
     pub async fn draining(&mut self) {
         // An error is a dropped signal, which says the same.
         let _ = self.0.wait_for(|draining| *draining).await;
+    }
+}
+
+/// What `decided` gives, or none where the drain was told and the peers have said nothing for `patience` since: a
+/// connection on which nothing happens must not keep a process from ending.
+pub(crate) async fn unless_silent<T>(
+    mut drain: Drain,
+    patience: Duration,
+    decided: impl Future<Output = T>,
+) -> Option<T> {
+    let impatient = async {
+        drain.draining().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        biased;
+        decided = decided => Some(decided),
+        () = impatient => None,
     }
 }
 

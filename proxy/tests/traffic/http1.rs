@@ -262,6 +262,34 @@ fn a_request_that_could_be_read_in_two_ways_is_refused_and_not_passed_on() {
 }
 
 #[test]
+fn a_client_that_goes_away_is_noticed_by_the_application() {
+    run(async {
+        let (told, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let application = server(move |mut stream, _| {
+            let told = told.clone();
+            async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let _ = told.send(());
+                let end = stream.read(&mut [0; 1]).await;
+                assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+                let _ = told.send(());
+            }
+        })
+        .await;
+        let (outbound, inbound) = chain(application, Protocol::Http1);
+        let mut client = TcpStream::connect(outbound.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
+        gone.recv().await.unwrap();
+        drop(client);
+        gone.recv().await.unwrap();
+        for metrics in [&outbound.metrics, &inbound.metrics] {
+            let labels = ["error=\"canceled\"", "classification=\"failure\""];
+            wait_for(metrics, "response_total", &labels, 1.0).await;
+        }
+    });
+}
+
+#[test]
 fn an_application_that_is_down_is_a_503_with_its_code() {
     run(async {
         let (outbound, inbound) = chain(refusing().await, Protocol::Http1);

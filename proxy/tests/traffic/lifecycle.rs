@@ -108,6 +108,7 @@ fn a_proxy_that_drains_ends_when_nothing_is_open() {
         let mut opaque = TcpStream::connect(proxy.address).await.unwrap();
         ask(&mut client, GET, "ok").await;
         ask(&mut opaque, GET, "ok").await;
+        let _silent = TcpStream::connect(proxy.address).await.unwrap();
         proxy.drain.drain();
         tokio::time::timeout(Duration::from_secs(5), proxy.served).await.unwrap().unwrap().unwrap();
     });
