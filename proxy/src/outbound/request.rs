@@ -10,10 +10,10 @@ use crate::{
         tunnel,
     },
     outcome::Failure,
-    record::request::{RequestRecord, is_grpc},
+    record::request::{RequestRecord, grpc_status, is_grpc},
     upstream::{Candidate, Lease, Pending},
 };
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::{net::SocketAddr, rc::Rc};
@@ -135,10 +135,20 @@ async fn attempt(candidate: &Rc<Candidate>, request: &mut Outgoing, start: Insta
             Err(failure)
         }
         None => {
-            candidate.answered(now.saturating_duration_since(start), now);
+            match is_unavailable(&response) {
+                true => candidate.failed(now),
+                false => candidate.answered(now.saturating_duration_since(start), now),
+            }
             Ok(Answered { response, held: Held { lease, _pending: pending } })
         }
     }
+}
+
+/// Whether an endpoint says that it cannot serve now. It tends to say so quickly, and must not be taken for fast.
+fn is_unavailable<B>(response: &Response<B>) -> bool {
+    const GRPC_UNAVAILABLE: u32 = 14;
+    matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        || grpc_status(response.headers()) == Some(GRPC_UNAVAILABLE)
 }
 
 /// Ends the record with a failure, and answers with it.

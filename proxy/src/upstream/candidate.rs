@@ -51,7 +51,7 @@ impl Candidate {
         self.load.set(load);
     }
 
-    /// An attempt here was not answered.
+    /// An attempt here was not answered, or answered with "not now".
     pub(crate) fn failed(&self, now: Instant) {
         self.answered(super::ewma::PENALTY, now);
     }

@@ -15,8 +15,8 @@
 //! would get every request at once; with a large number it would wait to be asked. Its open requests bound the burst.
 //!
 //! **Failures are slow.** An endpoint that refuses connections, or answers 503 in no time, looks like the fastest of
-//! all and would draw all requests to itself. So an attempt without an answer counts as [`PENALTY`], which is far
-//! above what endpoints within a cluster take and is forgotten within half a minute.
+//! all and would draw all requests to itself. So an attempt that was not answered, or answered with "not now", counts as
+//! [`PENALTY`], which is far above what endpoints within a cluster take and is forgotten within half a minute.
 //!
 //! The average, known from Finagle, is a decision among peers, not a
 //! measurement: metrics do not show it.
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 /// Time after which a peak has lost 63 % of its weight.
 const DECAY: Duration = Duration::from_secs(5);
 
-/// What an attempt without an answer counts as.
+/// What a failed attempt counts as.
 pub(crate) const PENALTY: Duration = Duration::from_millis(250);
 
 /// What is assumed of the first endpoint of all.

@@ -155,6 +155,24 @@ fn an_answer_of_the_application_is_never_replaced_by_another_attempt() {
 }
 
 #[test]
+fn an_endpoint_that_fails_fast_does_not_draw_requests_to_itself() {
+    run(async {
+        let failing = http1_server(|_| async { Response::builder().status(503).body(full("")).unwrap() }).await;
+        let slow = http1_server(|_| async {
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            Response::new(full("ok"))
+        })
+        .await;
+        let proxy = OutboundProxy::balancing(Protocol::Http1, &[endpoint(failing, false), endpoint(slow, false)]);
+        for _ in 0..50 {
+            exchange(proxy.address, "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n").await;
+        }
+        let failed = sum(&proxy.metrics, "route_response_total", &["classification=\"failure\""]);
+        assert!(failed <= 2.0, "{failed} of 50");
+    });
+}
+
+#[test]
 fn a_service_without_endpoints_is_answered_at_once_in_the_protocol_of_the_request() {
     run(async {
         let proxy = OutboundProxy::balancing(Protocol::Detect, &[]);
