@@ -17,8 +17,10 @@ make --no-print-directory prerequisites
 
 say 'building Conduit as users get it: minutes the first time, seconds from then on'
 make --no-print-directory images
-cargo build --locked --quiet --release -p conduit --bin conduit
-conduit=$CARGO_TARGET_DIR/release/conduit
+# With the flags of the images, so that what they were built from is not built again.
+host=$(rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --quiet --release --target "$host" -p conduit
+conduit=$CARGO_TARGET_DIR/$host/release/conduit
 
 say 'starting a real Kubernetes, called demo'
 make --no-print-directory cluster-up
@@ -74,7 +76,7 @@ cat "$tables/routes"
 printf '\n'
 say 'the mesh stays; what to try next:'
 cat <<NEXT
-  export KUBECONFIG=$KUBECONFIG PATH=$CARGO_TARGET_DIR/release:\$PATH; conduit stat -n shop -o wide
+  export KUBECONFIG=$KUBECONFIG PATH=${conduit%/*}:\$PATH; conduit stat -n shop -o wide
   hack/cluster kubectl -- -n shop edit sp front.shop.svc.cluster.local    # the next request goes by what you change
   hack/cluster kubectl -- -n shop rollout restart deployment front        # then: hack/cluster kubectl -- -n shop logs deploy/load -f
 NEXT
