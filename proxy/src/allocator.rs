@@ -1,4 +1,4 @@
-//! The memory allocator, and how soon it gives memory back. `docs/decisions/0003-allocator.md` has the figures.
+//! The memory allocator, and how soon it gives memory back. `docs/decisions/0004-allocator.md` has the figures.
 #![allow(unsafe_code)]
 
 #[global_allocator]
