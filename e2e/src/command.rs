@@ -2,7 +2,7 @@
 
 use crate::{case::Case, cluster::eventually, manifest::PROGRAM};
 use anyhow::{Context, Result, ensure};
-use kube::api::AttachParams;
+use kube::api::{AttachParams, AttachedProcess};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -40,6 +40,26 @@ impl Output {
     }
 }
 
+/// What a command left once it has ended.
+///
+/// # Errors
+/// Where the connection to it broke.
+pub async fn finish(mut process: AttachedProcess) -> Result<Output> {
+    let status = process.take_status().context("no status channel")?;
+    let mut stdout = process.stdout().context("no standard output")?;
+    let mut stderr = process.stderr().context("no standard error")?;
+    let (mut out, mut err) = (String::new(), String::new());
+    let (read_out, read_err, status) =
+        tokio::join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut err), status);
+    ensure!(read_out.is_ok() && read_err.is_ok(), "the connection to the pod broke");
+    let status = status.context("Kubernetes says nothing of the command's end")?;
+    let end = match status.status.as_deref() {
+        Some("Success") => Ok(()),
+        _ => Err(status.message.unwrap_or_else(|| "it failed".into())),
+    };
+    Ok(Output { stdout: out, stderr: err, end })
+}
+
 impl Case {
     /// Runs a command in the container `app` of a pod.
     ///
@@ -47,20 +67,16 @@ impl Case {
     /// Where the command cannot be started; a command that fails is an [`Output`].
     pub async fn exec(&self, pod: &str, command: &[&str]) -> Result<Output> {
         let parameters = AttachParams::default().container("app").stdout(true).stderr(true);
-        let mut process = self.pods().exec(pod, command.iter().copied(), &parameters).await?;
-        let status = process.take_status().context("no status channel")?;
-        let mut stdout = process.stdout().context("no standard output")?;
-        let mut stderr = process.stderr().context("no standard error")?;
-        let (mut out, mut err) = (String::new(), String::new());
-        let (read_out, read_err, status) =
-            tokio::join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut err), status);
-        ensure!(read_out.is_ok() && read_err.is_ok(), "the connection to the pod broke");
-        let status = status.context("Kubernetes says nothing of the command's end")?;
-        let end = match status.status.as_deref() {
-            Some("Success") => Ok(()),
-            _ => Err(status.message.unwrap_or_else(|| "it failed".into())),
-        };
-        Ok(Output { stdout: out, stderr: err, end })
+        finish(self.pods().exec(pod, command.iter().copied(), &parameters).await?).await
+    }
+
+    /// Starts a command in the container `app` of a pod, with a standard input.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub async fn start(&self, pod: &str, command: &[&str]) -> Result<AttachedProcess> {
+        let parameters = AttachParams::default().container("app").stdin(true).stdout(true).stderr(true);
+        Ok(self.pods().exec(pod, command.iter().copied(), &parameters).await?)
     }
 
     /// Runs a command in the one pod of `app`, which has to succeed.

@@ -2,8 +2,13 @@
 
 use crate::case::Case;
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use kube::api::Portforwarder;
 use std::collections::BTreeMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The port of a proxy's admin server.
 const ADMIN_PORT: u16 = 4191;
@@ -44,11 +49,7 @@ impl Scrape {
         values
     }
 
-    /// Reads the text that a proxy gives.
-    ///
-    /// # Errors
-    /// The line that is no sample.
-    pub fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples =
             lines.map(|line| sample(line).with_context(|| format!("no sample: {line}"))).collect::<Result<_>>()?;
@@ -78,14 +79,58 @@ fn sample(line: &str) -> Option<Sample> {
     })
 }
 
+/// A connection to the admin server of a pod's proxy, kept from one request to the next.
+///
+/// The length of a response says where it ends: a forwarded port is closed only a second after its server closed it.
+pub struct Admin {
+    sender: SendRequest<Empty<Bytes>>,
+    _forward: Portforwarder,
+}
+
+impl Admin {
+    /// Connects through the API server.
+    ///
+    /// # Errors
+    /// Where the pod has no proxy, or its proxy does not answer.
+    pub async fn connect(case: &Case, pod: &str) -> Result<Self> {
+        let mut forward = case.pods().portforward(pod, &[ADMIN_PORT]).await?;
+        let stream = forward.take_stream(ADMIN_PORT).context("no stream to the port")?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { sender, _forward: forward })
+    }
+
+    /// The body of the answer to a GET, which has to be 200.
+    ///
+    /// # Errors
+    /// Where it is not, or the connection broke.
+    pub async fn get(&mut self, path: &str) -> Result<String> {
+        self.sender.ready().await.context("the connection to the proxy closed")?;
+        let request = Request::get(path).header("host", "admin").body(Empty::new())?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let body = String::from_utf8(response.into_body().collect().await?.to_bytes().into())?;
+        ensure!(status == StatusCode::OK, "{path}: {status}: {body}");
+        Ok(body)
+    }
+
+    /// Reads the proxy's metrics.
+    ///
+    /// # Errors
+    /// Where the proxy does not answer, or not with metrics.
+    pub async fn scrape(&mut self) -> Result<Scrape> {
+        Scrape::parse(&self.get("/metrics").await?)
+    }
+}
+
 impl Case {
     /// Reads the metrics of a pod's proxy.
     ///
     /// # Errors
     /// Where the pod has no proxy, or its proxy does not answer.
     pub async fn scrape(&self, pod: &str) -> Result<Scrape> {
-        let answer = self.admin(pod, "GET /metrics").await?;
-        Scrape::parse(&answer)
+        let mut admin = Admin::connect(self, pod).await.with_context(|| format!("the proxy of {pod}"))?;
+        admin.scrape().await.with_context(|| format!("the proxy of {pod}"))
     }
 
     /// Reads the metrics of the proxy of the one pod of `app`.
@@ -95,21 +140,6 @@ impl Case {
     pub async fn scrape_of(&self, app: &str) -> Result<Scrape> {
         let pod = self.pod(app).await?;
         self.scrape(pod.metadata.name.as_deref().context("a pod without a name")?).await
-    }
-
-    /// The body of what a proxy's admin server answers, which has to be 200.
-    ///
-    /// # Errors
-    /// Where it is not, or the proxy does not answer.
-    pub async fn admin(&self, pod: &str, request: &str) -> Result<String> {
-        let mut forward = self.pods().portforward(pod, &[ADMIN_PORT]).await?;
-        let mut stream = forward.take_stream(ADMIN_PORT).context("no stream to the port")?;
-        stream.write_all(format!("{request} HTTP/1.0\r\nhost: admin\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP response")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "{request} of {pod}: {head}");
-        Ok(body.to_owned())
     }
 }
 

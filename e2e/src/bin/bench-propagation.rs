@@ -5,25 +5,18 @@
 //! the last reading is there; the time between two readings is the resolution, and is printed. The result goes to people,
 //! and nothing is asserted on it: a time is no test.
 
-use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
+use anyhow::{Context, Result};
 use conduit_crds::ServiceProfile;
-use conduit_e2e::{Case, Mesh, manifest, metrics::Scrape};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use conduit_e2e::{Case, Mesh, manifest, metrics::Admin};
 use kube::{
     Api,
-    api::{Patch, PatchParams, Portforwarder},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 const CHANGES: u32 = 100;
 const RATE: u32 = 500;
-/// How long the load flows: longer than all changes take.
-const SECONDS: u32 = 90;
-const ADMIN_PORT: u16 = 4191;
 /// A change that takes longer has not arrived.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two changes, so that each is one of its own.
@@ -47,9 +40,10 @@ spec: {{routes: [{{name: start, condition: {{pathRegex: /.*}}}}]}}
 "
     ))
     .await?;
-    let traffic = case.traffic("client", "http://echo", RATE, SECONDS).await?;
-    let mut metrics = Metrics::connect(&case, "client").await?;
-    metrics.wait_for("start").await?;
+    let traffic = case.traffic("client", "http://echo", RATE).await?;
+    let client = case.pod("client").await?.metadata.name.context("a pod without a name")?;
+    let mut readings = Readings { admin: Admin::connect(&case, &client).await?, gaps: Vec::new() };
+    readings.wait_for("start").await?;
 
     let profiles: Api<ServiceProfile> = Api::namespaced(case.cluster.client.clone(), &case.namespace);
     let mut times = Vec::new();
@@ -58,48 +52,37 @@ spec: {{routes: [{{name: start, condition: {{pathRegex: /.*}}}}]}}
         let patch = json!({"spec": {"routes": [{"name": route, "condition": {"pathRegex": "/.*"}}]}});
         let sent = Instant::now();
         profiles.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        times.push(metrics.wait_for(&route).await? - sent);
+        times.push(readings.wait_for(&route).await? - sent);
         if change % 10 == 0 {
             eprintln!("{change} of {CHANGES} changes");
         }
         tokio::time::sleep(PAUSE).await;
     }
-    traffic.still_flows()?;
     let count = traffic.end().await?;
     println!(
         "{CHANGES} changes at {RATE} requests/s, from the PATCH sent to the first request recorded under the new route:"
     );
     println!("{}", summary(&mut times));
-    println!("read every {} (median {}): that is the resolution", longest(&metrics.gaps), median(&mut metrics.gaps));
+    println!("read every {} (median {}): that is the resolution", longest(&readings.gaps), median(&mut readings.gaps));
     println!("{} of {} requests failed", count.failed, count.requests);
     Ok(())
 }
 
-/// A proxy's metrics over one connection.
-struct Metrics {
-    sender: SendRequest<Empty<Bytes>>,
-    _forward: Portforwarder,
+/// Readings of a proxy's metrics, one after the other.
+struct Readings {
+    admin: Admin,
     /// Time between readings.
     gaps: Vec<Duration>,
 }
 
-impl Metrics {
-    async fn connect(case: &Case, app: &str) -> Result<Self> {
-        let pod = case.pod(app).await?.metadata.name.context("a pod without a name")?;
-        let mut forward = case.pods().portforward(&pod, &[ADMIN_PORT]).await?;
-        let stream = forward.take_stream(ADMIN_PORT).context("no stream to the port")?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self { sender, _forward: forward, gaps: Vec::new() })
-    }
-
+impl Readings {
     /// When a request under `route` was seen first.
     async fn wait_for(&mut self, route: &str) -> Result<Instant> {
         let begin = Instant::now();
         let labels = [("direction", "outbound"), ("rt_route", route)];
         let mut last = begin;
         while begin.elapsed() < PATIENCE {
-            let scrape = self.read().await?;
+            let scrape = self.admin.scrape().await?;
             let now = Instant::now();
             self.gaps.push(now - last);
             last = now;
@@ -108,15 +91,6 @@ impl Metrics {
             }
         }
         anyhow::bail!("no request was recorded under {route} within {PATIENCE:?}")
-    }
-
-    async fn read(&mut self) -> Result<Scrape> {
-        self.sender.ready().await.context("the connection to the proxy closed")?;
-        let request = hyper::Request::get("/metrics").header("host", "admin").body(Empty::new())?;
-        let response = self.sender.send_request(request).await?;
-        ensure!(response.status().is_success(), "the proxy's metrics: {}", response.status());
-        let body = response.into_body().collect().await?.to_bytes();
-        Scrape::parse(std::str::from_utf8(&body)?)
     }
 }
 

@@ -5,8 +5,9 @@ mod operator;
 mod release;
 mod status;
 
-use anyhow::Result;
-use conduit_e2e::{Case, manifest};
+use anyhow::{Result, ensure};
+use conduit_e2e::{Case, eventually, manifest};
+use std::time::Duration;
 
 /// A meshed server and a meshed client of it.
 async fn pair(case: &Case) -> Result<()> {
@@ -31,11 +32,15 @@ spec:
 
 /// Waits until requests of this route are counted by the client's proxy.
 async fn route_grows(case: &Case, route: &str) -> Result<()> {
+    route_grows_within(case, route, Duration::from_secs(15)).await
+}
+
+async fn route_grows_within(case: &Case, route: &str, within: Duration) -> Result<()> {
     let labels = [("direction", "outbound"), ("rt_route", route)];
     let before = case.scrape_of("client").await?.sum("route_response_total", &labels);
-    conduit_e2e::eventually(&format!("route {route} grows"), std::time::Duration::from_secs(15), || async {
+    eventually(&format!("route {route} grows"), within, || async {
         let now = case.scrape_of("client").await?.sum("route_response_total", &labels);
-        anyhow::ensure!(now > before, "it stays at {now}");
+        ensure!(now > before, "it stays at {now}");
         Ok(())
     })
     .await

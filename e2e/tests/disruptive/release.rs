@@ -8,13 +8,14 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, ResourceExt, api::ListParams};
+use std::time::Duration;
 
 #[test]
 fn an_upgrade_leaves_meshed_pods_running() {
     Case::run("upgrade", Mesh::Enabled, async |case| {
         pair(&case).await?;
         let before = uids(&case).await?;
-        let traffic = case.traffic("client", "http://echo", 50, 40).await?;
+        let traffic = case.traffic("client", "http://echo", 50).await?;
         let outcome = async {
             // Both a value of the operator and one of the proxies to come: the operator is rolled, the pods are not.
             installation::install(&case.cluster, &["proxy.logLevel=debug"]).await?;
@@ -22,8 +23,7 @@ fn an_upgrade_leaves_meshed_pods_running() {
             case.apply(&manifest::client("later")).await?;
             case.available("later").await?;
             ensure!(workload::is_meshed(&case.pod("later").await?), "a pod created after the upgrade is not meshed");
-            traffic.still_flows()?;
-            traffic.end().await?.none_failed(1_900)
+            traffic.end().await?.none_failed()
         }
         .await;
         installation::install(&case.cluster, &[]).await?;
@@ -36,7 +36,7 @@ fn uninstall() {
     Case::run("uninstall", Mesh::Enabled, async |case| {
         pair(&case).await?;
         let before = uids(&case).await?;
-        let traffic = case.traffic("client", "http://echo", 50, 40).await?;
+        let traffic = case.traffic("client", "http://echo", 50).await?;
         installation::uninstall().await?;
         let outcome = async {
             ensure!(webhooks(&case).await?.is_empty(), "webhooks are left: {:?}", webhooks(&case).await?);
@@ -52,17 +52,17 @@ fn uninstall() {
             case.check("client", "grpc", "http://echo:82").await?;
             case.check("later", "http1", "http://echo").await?;
             ensure!(uids(&case).await? == before, "the removal replaced or restarted meshed pods");
-            traffic.still_flows()?;
-            traffic.end().await?.none_failed(1_900)
+            traffic.end().await?.none_failed()
         }
         .await;
         installation::install(&case.cluster, &[]).await?;
-        // And a new installation takes the old pods in: their proxies trust the bundle that they find.
         outcome?;
+        // A new installation has an authority of its own; it takes the old pods in once the kubelet has brought their
+        // volumes up to date, for which it takes its time.
         case.apply(&crate::profile(&case, "again")).await?;
-        let traffic = case.traffic("client", "http://echo", 20, 20).await?;
-        crate::route_grows(&case, "again").await?;
-        traffic.end().await?.none_failed(350)
+        let traffic = case.traffic("client", "http://echo", 20).await?;
+        crate::route_grows_within(&case, "again", Duration::from_secs(110)).await?;
+        traffic.end().await?.none_failed()
     });
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct Settings {
     /// The seed of what is random: the order of the shop's requests.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// End as well when something, or the end, comes on standard input.
+    #[arg(long)]
+    until_input: bool,
     /// Print only one object at the end.
     #[arg(long)]
     json: bool,
@@ -77,6 +80,9 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         seed: settings.seed,
     };
     let (quiet, every) = (settings.json, settings.every);
+    if settings.until_input {
+        end_on_input(stop.clone());
+    }
     let total = engine::run(plan, stop, move |report| {
         if !quiet && report.since_last >= every {
             println!("{}", report.take());
@@ -89,6 +95,14 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         println!("in all: {total}");
     }
     Ok(())
+}
+
+/// On a thread of its own, which nothing waits for: a read of standard input cannot be taken back.
+fn end_on_input(stop: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+        stop.cancel();
+    });
 }
 
 /// Resolved once: the name service is not what is measured. `None` when told to stop meanwhile.
