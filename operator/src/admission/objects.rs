@@ -42,10 +42,14 @@ pub(super) async fn answer(cluster_domain: &str, request: Request) -> Answer {
     (Outcome::Denied, denied(response, StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &message))
 }
 
-/// Everything that is wrong with the object; nothing of one that is deleted, or of another kind.
+/// Everything that is wrong with the object; nothing of one of another kind, or of one that is being deleted: to take
+/// away its last finalizer is an update, too, and whoever does that cannot put its spec right.
 fn faults(review: &AdmissionRequest<DynamicObject>, cluster_domain: &str) -> Result<Vec<Fault>, serde_json::Error> {
     let Some(object) = &review.object else { return Ok(Vec::new()) };
     if !matches!(review.operation, Operation::Create | Operation::Update) || review.sub_resource.is_some() {
+        return Ok(Vec::new());
+    }
+    if object.metadata.deletion_timestamp.is_some() {
         return Ok(Vec::new());
     }
     match (review.kind.group.as_str(), review.kind.kind.as_str()) {

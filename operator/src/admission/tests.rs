@@ -309,3 +309,12 @@ async fn an_object_of_the_wrong_shape_is_refused_and_its_deletion_is_not() {
     review["request"]["oldObject"] = review["request"]["object"].take();
     assert_eq!(webhooks.review("/validate", &review).await["allowed"], json!(true));
 }
+
+#[tokio::test]
+async fn an_object_that_is_being_deleted_can_lose_its_finalizers_whatever_it_says() {
+    let mut review = profile_review(json!({"routes": [{"name": "a", "condition": {}}]}));
+    review["request"]["operation"] = json!("UPDATE");
+    assert_eq!(Webhooks::new().review("/validate", &review).await["allowed"], json!(false));
+    review["request"]["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(Webhooks::new().review("/validate", &review).await["allowed"], json!(true));
+}

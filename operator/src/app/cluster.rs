@@ -14,6 +14,7 @@ use crate::{
     reconcile::{
         certificate::Certificates,
         leader::Election,
+        remarks::Remarks,
         status::{self, LEASE, Status},
         trust_bundle,
         webhook::{self, INJECTOR, VALIDATOR},
@@ -108,6 +109,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let programmed = discovery.clone();
     super::serve_discovery(&mut tasks, flags, discovery, Arc::clone(&serving)).await?;
 
+    let remarks = Arc::new(Remarks { index: index.clone(), client: client.clone(), instance: flags.pod_name.clone() });
     let status = Arc::new(Status {
         index: index.clone(),
         client,
@@ -122,8 +124,10 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         now: Timestamp::now,
     };
     let lead = move |leader| {
-        let status = Arc::clone(&status);
-        async move { status.run(&leader).await }
+        let (status, remarks) = (Arc::clone(&status), Arc::clone(&remarks));
+        async move {
+            tokio::join!(status.run(&leader), remarks.run(&leader));
+        }
     };
     tasks.spawn("the status of objects", election.run(closing, lead));
 

@@ -17,7 +17,8 @@ pub fn inbound(view: &View, pod: &Pod) -> Compiled<Inbound> {
     let mut trace = Trace::default();
     trace.depends_on(Fact::Pod(pod.name.clone()));
     trace.depends_on(Fact::Namespace(pod.name.namespace.clone()));
-    let services = view.services_selecting(pod);
+    // A Service none of whose ports leads anywhere yet counts as well: its ports may change.
+    let services = selecting(view, pod, &mut trace);
     let ports =
         numbers(view, pod, &services).into_iter().map(|port| known_port(view, pod, &services, port, &mut trace));
     // Every port is looked at even where one fails, so that all that depends on it is known.

@@ -78,7 +78,7 @@ fn pod_level(policy: &TargetedPolicy, pod: &Pod) -> Option<Level> {
     let levels = policy.targets.iter().filter_map(|target| match target {
         PolicyTarget::Pods(selector) => selector.matches(&pod.labels).then_some(Level::Pods),
         PolicyTarget::Namespace => Some(Level::Namespace),
-        PolicyTarget::Service { .. } => None,
+        PolicyTarget::Service { .. } | PolicyTarget::Unsupported { .. } => None,
     });
     levels.max()
 }

@@ -276,6 +276,14 @@ fn inbound_ports_know_the_services_that_lead_to_them() {
 }
 
 #[test]
+fn a_service_that_leads_nowhere_yet_is_depended_on_because_its_ports_may_change() {
+    let other = "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: other}\n\
+                 spec: {selector: {app: web}, ports: [{port: 90, targetPort: not-there}]}\n";
+    let facts = inbound_of(&shop(other).view()).facts;
+    assert!(facts.contains(&Fact::Service(crate::index::ObjectName::new("shop", "other"))), "{facts:?}");
+}
+
+#[test]
 fn a_port_that_is_opaque_on_one_side_is_opaque_on_both() {
     let annotated = |kind: &str, name: &str, ports: &str, rest: &str| {
         format!(

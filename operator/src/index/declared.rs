@@ -55,6 +55,17 @@ pub enum PolicyTarget {
     Pods(Selector),
     /// The whole namespace.
     Namespace,
+    /// An object of a kind that no policy reaches yet. It is here to have its own line in the policy's status.
+    Unsupported {
+        /// API group of the kind.
+        group: String,
+        /// The kind.
+        kind: String,
+        /// Name of the object.
+        name: String,
+        /// The part of it.
+        section: Option<String>,
+    },
 }
 
 impl<T> Declared<T> {

@@ -134,6 +134,6 @@ impl Index {
 }
 
 /// When an object was created, in seconds since the epoch.
-fn created(metadata: &ObjectMeta) -> i64 {
+pub(crate) fn created(metadata: &ObjectMeta) -> i64 {
     metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }

@@ -70,7 +70,7 @@ fn read_targets(targets: &[TargetRef], faults: &mut Faults) -> Vec<PolicyTarget>
     read.filter_map(|(i, target)| read_target(&format!("spec.targetRefs[{i}]"), target, faults)).collect()
 }
 
-/// The target; none if it has a fault or is of a kind that is not supported.
+/// The target; none if it cannot be told which that is.
 fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<PolicyTarget> {
     let TargetRef { group, kind, name, section_name, selector } = target;
     let expected_group = match kind {
@@ -111,7 +111,12 @@ fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<Po
         }
         TargetKind::HTTPRoute | TargetKind::GRPCRoute | TargetKind::ServiceProfile => {
             faults.unsupported(format!("{path}.kind"));
-            None
+            Some(PolicyTarget::Unsupported {
+                group: expected_group.into(),
+                kind: kind.to_string(),
+                name: name.clone().filter(|name| !name.is_empty())?,
+                section: section_name.clone(),
+            })
         }
     }
 }

@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
+    /// Tells it from an earlier Service of the same name; manifests may leave it out.
+    pub uid: String,
     /// When it was created, in seconds since the epoch; the oldest of several comes first.
     pub created: i64,
     /// Its virtual addresses, of one or both families; none for headless Services and ExternalName.
@@ -54,7 +56,7 @@ pub enum AppProtocol {
 }
 
 /// Every value of `appProtocol` that is understood: Kubernetes' own (KEP-3726) and IANA's names that matter here.
-const APP_PROTOCOLS: [(&str, Protocol); 8] = [
+pub const APP_PROTOCOLS: [(&str, Protocol); 8] = [
     ("http", Protocol::Http1),
     ("kubernetes.io/h2c", Protocol::Http2),
     ("kubernetes.io/ws", Protocol::Http1),
@@ -86,6 +88,7 @@ impl Service {
                 service.metadata.namespace.clone().unwrap_or_default(),
                 service.metadata.name.clone().unwrap_or_default(),
             ),
+            uid: service.metadata.uid.clone().unwrap_or_default(),
             created: super::created(&service.metadata),
             // "None" of a headless Service is no address.
             cluster_ips: ips.iter().filter(|_| !external).filter_map(|ip| ip.parse().ok()).collect(),

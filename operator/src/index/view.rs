@@ -77,6 +77,11 @@ impl View {
         self.services.get(name)
     }
 
+    /// Every Service.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
     /// The Service that has this virtual address.
     pub fn service_at(&self, ip: IpAddr) -> Option<&Service> {
         self.services_by_ip.get(&ip).find_map(|name| self.services.get(name))
@@ -263,6 +268,7 @@ impl View {
                     self.policies_by_namespace.remove(namespace, &name);
                     facts.insert(Fact::Namespace(namespace.clone()));
                 }
+                PolicyTarget::Unsupported { .. } => {}
             }
         }
         for target in targets(self.policies.get(&name)) {
@@ -276,6 +282,7 @@ impl View {
                     facts.insert(Fact::Namespace(namespace.clone()));
                     self.policies_by_namespace.insert(namespace.clone(), name.clone());
                 }
+                PolicyTarget::Unsupported { .. } => {}
             }
         }
     }

@@ -1,8 +1,9 @@
-//! What the operator writes: certificates, webhook configurations, trust bundles, status. Each file brings one kind of
+//! What the operator writes: certificates, webhook configurations, trust bundles, status, Events. Each file brings one kind of
 //! object to what it should be, and back there when somebody changes it. Must not serve anything.
 
 pub mod certificate;
 pub mod leader;
+pub mod remarks;
 pub mod status;
 pub mod trust_bundle;
 pub mod webhook;

@@ -13,9 +13,9 @@ pub use replicas::router;
 use super::leader::Leader;
 use crate::{
     compile::{Source, programmed::SourceKind},
-    index::{Index, ObjectName},
+    index::{Index, ObjectName, created},
 };
-use conditions::{Ancestor, Draft, drafts, settle};
+use conditions::{Ancestor, Subject, drafts, settle};
 use conduit_crds::{ServiceProfile, TrafficPolicy, traffic_policy::status::CONTROLLER_NAME};
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{
@@ -53,8 +53,9 @@ pub struct Status {
 /// Name of the Lease that the replica holds which writes.
 pub const LEASE: &str = "conduit-operator";
 
-/// An object whose status is written, whatever its generation.
-type Subject = (SourceKind, ObjectName);
+/// What is written in the status of each object, whatever its generation. An object that was deleted and made again is
+/// another, with no status yet: its time of creation tells it.
+type Written = HashMap<(SourceKind, ObjectName, i64), Vec<Ancestor>>;
 
 impl Status {
     /// The Leases among which that of the writing replica is.
@@ -82,39 +83,40 @@ impl Status {
     }
 
     /// What stands in the status of all objects now.
-    async fn read(&self) -> kube::Result<HashMap<Subject, Vec<Ancestor>>> {
+    async fn read(&self) -> kube::Result<Written> {
         let mut written = HashMap::new();
         for kind in [SourceKind::ServiceProfile, SourceKind::TrafficPolicy] {
             let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
             for object in objects.list(&ListParams::default()).await? {
                 let name = ObjectName::new(object.namespace().unwrap_or_default(), object.name_any());
-                written.insert((kind, name), conditions::read(kind, &object.data["status"]));
+                let created = created(&object.metadata);
+                written.insert((kind, name, created), conditions::read(kind, &object.data["status"]));
             }
         }
         Ok(written)
     }
 
-    async fn round(&self, leader: &Leader, replicas: &Replicas, written: &mut HashMap<Subject, Vec<Ancestor>>) {
+    async fn round(&self, leader: &Leader, replicas: &Replicas, written: &mut Written) {
         let addresses = {
             let view = self.index.view();
             let endpoints = view.slices(&self.service).flat_map(|slice| &slice.endpoints);
             endpoints.filter(|endpoint| endpoint.ready || endpoint.serving).map(|endpoint| endpoint.address).collect()
         };
         let answers = replicas.ask(addresses).await;
-        let drafts: Vec<(Source, Vec<Draft>)> = drafts(&self.index.view(), |source| sum(source, &answers));
-        if written.len() > drafts.len() {
-            let exist: HashSet<_> = drafts.iter().map(|(source, _)| subject(source)).collect();
-            written.retain(|subject, _| exist.contains(subject));
-        }
-        for (source, drafts) in drafts {
-            let before = written.get(&subject(&source)).map(Vec::as_slice).unwrap_or_default();
+        let subjects = drafts(&self.index.view(), |source| sum(source, &answers));
+        let exist: HashSet<_> = subjects.iter().map(key).collect();
+        written.retain(|subject, _| exist.contains(subject));
+        for subject in subjects {
+            let key = key(&subject);
+            let Subject { source, drafts, .. } = subject;
+            let before = written.get(&key).map(Vec::as_slice).unwrap_or_default();
             let after = settle(drafts, source.generation, before, (self.now)());
             if before == after {
                 continue;
             }
             match self.write(leader, &source, &after).await {
                 Ok(()) => {
-                    written.insert(subject(&source), after);
+                    written.insert(key, after);
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => tracing::warn!(object = %source.object(), %error, "a status could not be written"),
@@ -131,8 +133,9 @@ impl Status {
     }
 }
 
-fn subject(source: &Source) -> Subject {
-    (source.kind, ObjectName::new(&source.namespace, &source.name))
+fn key(subject: &Subject) -> (SourceKind, ObjectName, i64) {
+    let Source { kind, namespace, name, .. } = &subject.source;
+    (*kind, ObjectName::new(namespace, name), subject.created)
 }
 
 fn resource(kind: SourceKind) -> ApiResource {
@@ -230,7 +233,7 @@ endpoints: [{addresses: [127.0.0.1]}]
         }
         api.put(PROFILE, json!({"metadata": {"name": "web.shop.svc.cluster.local", "namespace": "shop"}}));
         let status = Status {
-            index,
+            index: index.clone(),
             client: api.client(),
             service: ObjectName::new("conduit", "conduit-operator"),
             admin_port,
@@ -262,6 +265,12 @@ endpoints: [{addresses: [127.0.0.1]}]
         assert_eq!(conditions[2]["message"], "1/2 proxies");
 
         counts.send(Programmed { proxies: 2, current: 2, rejected: 0 }).unwrap();
+        let [(_, patch)] = first_patch(&api).await.try_into().unwrap();
+        assert_eq!(patch["status"]["conditions"][2]["message"], "2/2 proxies");
+
+        // Deleted and made again between two rounds: the new object has no status, whatever the old one had.
+        let anew = MANIFESTS.replace("generation: 3", "generation: 3, creationTimestamp: \"2026-01-01T00:00:00Z\"");
+        objects(&anew, "cluster.local").unwrap().into_iter().for_each(|object| index.apply(object));
         let [(_, patch)] = first_patch(&api).await.try_into().unwrap();
         assert_eq!(patch["status"]["conditions"][2]["message"], "2/2 proxies");
     }

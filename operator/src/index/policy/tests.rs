@@ -83,7 +83,7 @@ fn every_fault_is_reported_at_once_with_its_path() {
     ];
     assert_eq!(said(&policy), expected);
     assert_eq!(policy.policy.value, None);
-    assert_eq!(policy.targets.len(), 2, "what can be read of the targets is known");
+    assert_eq!(policy.targets.len(), 3, "what can be read of the targets is known");
     assert_eq!(said(&read(json!({"targetRefs": [], "telemetry": {}})))[0], "spec.targetRefs: must not be empty");
 }
 

@@ -27,6 +27,15 @@ pub(super) struct Ancestor {
     pub conditions: Vec<Condition>,
 }
 
+/// An object, and what is to be said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Subject {
+    pub source: Source,
+    /// When it was created, in seconds since the epoch, which tells it from an earlier object of the same name.
+    pub created: i64,
+    pub drafts: Vec<Draft>,
+}
+
 /// What is to be said of one thing that the object is about.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draft {
@@ -44,7 +53,7 @@ pub(super) struct Verdict {
 }
 
 /// What is to be said of every object.
-pub(super) fn drafts(view: &View, count: impl Fn(&Source) -> Result<Programmed, Unknown>) -> Vec<(Source, Vec<Draft>)> {
+pub(super) fn drafts(view: &View, count: impl Fn(&Source) -> Result<Programmed, Unknown>) -> Vec<Subject> {
     let profiles = view.profiles().map(|declared| {
         let source = Source::profile(declared);
         let service = profile::service(&declared.name.name, view.cluster_domain());
@@ -54,20 +63,24 @@ pub(super) fn drafts(view: &View, count: impl Fn(&Source) -> Result<Programmed, 
             None => not_found("the profile's name is not that of a Service".into()),
         };
         let verdicts = [accepted(declared), resolved, programmed(declared, count(&source))];
-        (source, vec![Draft { reference: None, verdicts }])
+        Subject { source, created: declared.created, drafts: vec![Draft { reference: None, verdicts }] }
     });
     let policies = view.policies().map(|targeted| {
         let declared = &targeted.policy;
         let source = Source::policy(declared);
         let (accepted, programmed) = (accepted(declared), programmed(declared, count(&source)));
-        // A policy none of whose targets can be read is at least its namespace's.
+        // A target that is named twice is one. A policy none of whose targets can be read is at least its namespace's.
         let whole = [PolicyTarget::Namespace];
         let targets = if targeted.targets.is_empty() { &whole[..] } else { &targeted.targets };
-        let drafts = targets.iter().map(|target| Draft {
-            reference: Some(reference(target, &declared.name)),
-            verdicts: [accepted.clone(), target_exists(view, target, &declared.name.namespace), programmed.clone()],
-        });
-        (source, drafts.collect())
+        let mut drafts: Vec<Draft> = Vec::with_capacity(targets.len());
+        for target in targets {
+            let reference = Some(reference(target, &declared.name));
+            if drafts.iter().all(|draft| draft.reference != reference) {
+                let resolved = target_exists(view, target, &declared.name.namespace);
+                drafts.push(Draft { reference, verdicts: [accepted.clone(), resolved, programmed.clone()] });
+            }
+        }
+        Subject { source, created: declared.created, drafts }
     });
     profiles.chain(policies).collect()
 }
@@ -147,7 +160,14 @@ fn not_found(message: String) -> Verdict {
 }
 
 fn target_exists(view: &View, target: &PolicyTarget, namespace: &str) -> Verdict {
-    let PolicyTarget::Service { name, port } = target else { return resolved() };
+    let (name, port) = match target {
+        PolicyTarget::Service { name, port } => (name, port),
+        PolicyTarget::Pods(_) | PolicyTarget::Namespace => return resolved(),
+        PolicyTarget::Unsupported { kind, .. } => {
+            let message = format!("a target of kind {kind} is not supported yet, and not looked for");
+            return Verdict { type_: "ResolvedRefs", status: "False", reason: "InvalidKind", message };
+        }
+    };
     let name = ObjectName::new(namespace, name);
     match (view.service(&name), port) {
         (None, _) => not_found(format!("Service {name} does not exist")),
@@ -169,6 +189,9 @@ fn reference(target: &PolicyTarget, policy: &ObjectName) -> ParentReference {
         PolicyTarget::Service { name, port } => of("Service", name, port.clone()),
         PolicyTarget::Pods(_) => of("Pod", &policy.name, None),
         PolicyTarget::Namespace => of("Namespace", &policy.namespace, None),
+        PolicyTarget::Unsupported { group, kind, name, section } => {
+            ParentReference { group: group.clone(), ..of(kind, name, section.clone()) }
+        }
     }
 }
 
@@ -213,7 +236,7 @@ mod tests {
     /// Each condition in one line, for each thing that the one object is about.
     fn said(yaml: &str, counted: &Result<Programmed, Unknown>) -> Vec<Vec<String>> {
         let index = view(yaml);
-        let [(_, drafts)] = drafts(&index.view(), |_| counted.clone()).try_into().unwrap();
+        let [Subject { drafts, .. }] = drafts(&index.view(), |_| counted.clone()).try_into().unwrap();
         let line = |v: &Verdict| format!("{}={} {}: {}", v.type_, v.status, v.reason, v.message);
         drafts.iter().map(|draft| draft.verdicts.iter().map(line).collect()).collect()
     }
@@ -256,7 +279,8 @@ mod tests {
     fn a_policy_says_of_each_target_what_became_of_it() {
         let policy = "apiVersion: conduit.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {namespace: shop, name: p}\n\
                       spec: {targetRefs: [{kind: Service, name: web, sectionName: http}, \
-                      {kind: Service, name: web, sectionName: db}, {kind: Service, name: gone}, {kind: Namespace}], \
+                      {kind: Service, name: web, sectionName: db}, {kind: Service, name: gone}, {kind: Namespace}, {kind: Namespace}, \
+                      {group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}], \
                       outbound: {protocol: {type: HTTP2}}}\n";
         let said = said(&(SERVICE.to_owned() + policy), &counted(1, 1, 0));
         let resolved: Vec<_> = said.iter().map(|conditions| conditions[1].as_str()).collect();
@@ -267,6 +291,7 @@ mod tests {
                 "ResolvedRefs=False TargetNotFound: Service shop/web has no TCP port named \"db\"",
                 "ResolvedRefs=False TargetNotFound: Service shop/gone does not exist",
                 "ResolvedRefs=True ResolvedRefs: ",
+                "ResolvedRefs=False InvalidKind: a target of kind HTTPRoute is not supported yet, and not looked for",
             ]
         );
     }

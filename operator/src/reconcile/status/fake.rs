@@ -44,6 +44,13 @@ impl FakeApi {
         std::mem::take(&mut self.0.lock().unwrap().patches)
     }
 
+    /// The objects that were created, of this resource.
+    pub(crate) fn created(&self, resource: &str) -> Vec<Value> {
+        let state = self.0.lock().unwrap();
+        let of_resource = |path: &str| path.rsplit('/').nth(1) == Some(resource);
+        state.objects.iter().filter(|(path, _)| of_resource(path)).map(|(_, object)| object.clone()).collect()
+    }
+
     fn answer(&self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
         let mut state = self.0.lock().unwrap();
         if state.failing {
