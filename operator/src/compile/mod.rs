@@ -29,6 +29,8 @@ pub struct Compiled<T> {
     pub config: Result<T, Unreadable>,
     /// The objects of Conduit's own kinds that it was made from, for their status.
     pub sources: BTreeSet<Source>,
+    /// Those that have a say on it, too, if another did not have it before them.
+    pub overridden: BTreeSet<Source>,
     /// What it would be compiled again for.
     pub facts: BTreeSet<Fact>,
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Unreadable {
 #[derive(Debug, Default)]
 struct Trace {
     sources: BTreeSet<Source>,
+    overridden: BTreeSet<Source>,
     facts: BTreeSet<Fact>,
 }
 
@@ -64,7 +67,11 @@ impl Trace {
         self.sources.insert(source);
     }
 
+    fn passed_over(&mut self, source: Source) {
+        self.overridden.insert(source);
+    }
+
     fn give<T>(self, config: Result<T, Unreadable>) -> Compiled<T> {
-        Compiled { config, sources: self.sources, facts: self.facts }
+        Compiled { config, sources: self.sources, overridden: self.overridden, facts: self.facts }
     }
 }

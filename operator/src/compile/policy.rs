@@ -83,8 +83,8 @@ fn pod_level(policy: &TargetedPolicy, pod: &Pod) -> Option<Level> {
     levels.max()
 }
 
-/// What the policy with the say sets. Policies that set nothing here have none; the others are sources, with those that
-/// one of them overrides.
+/// What the policy with the say sets. Policies that set nothing here have none; those that it overrides are told apart,
+/// so that their status does not claim an effect.
 fn decide<'a>(
     candidates: impl Iterator<Item = (Level, bool, &'a TargetedPolicy)>,
     field: impl Fn(&Policy) -> Option<Protocol>,
@@ -96,10 +96,12 @@ fn decide<'a>(
     candidates.sort_by_key(|(level, consumer, targeted)| {
         (Reverse((*level, *consumer)), targeted.policy.created, &targeted.policy.name)
     });
-    for (_, _, targeted) in &candidates {
-        trace.made_from(Source::policy(&targeted.policy));
-    }
-    let Some((_, _, TargetedPolicy { policy, .. })) = candidates.first() else { return Ok(None) };
+    let mut candidates = candidates.into_iter().map(|(_, _, TargetedPolicy { policy, .. })| policy);
+    let Some(policy) = candidates.next() else { return Ok(None) };
+    trace.made_from(Source::policy(policy));
+    // A policy with two targets can be a candidate twice, and does not override itself.
+    let others = candidates.map(Source::policy).filter(|other| *other != Source::policy(policy));
+    others.for_each(|other| trace.passed_over(other));
     match &policy.value {
         Some(value) => Ok(field(value)),
         None => Err(Unreadable {

@@ -34,6 +34,9 @@ pub struct Programmed {
     pub current: usize,
     /// Those of them that have refused some of it.
     pub rejected: usize,
+    /// Those of them for which other objects have the say on all that this one is about.
+    #[serde(default)]
+    pub overridden: usize,
 }
 
 impl Source {

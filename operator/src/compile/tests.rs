@@ -225,6 +225,11 @@ fn the_most_specific_policy_has_the_say_then_the_clients_then_the_oldest() {
         let index = shop(&policies.iter().map(|policy| policy.as_str()).collect::<String>());
         assert_eq!(outbound_of(&index, "10.96.0.1:80").protocol, expected, "{policies:?}");
     }
+    let index = shop(&[port, other, service, namespace].concat());
+    let compiled = outbound(&index.view(), "client", address("10.96.0.1:80"));
+    let names = |sources: &BTreeSet<Source>| sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&compiled.sources), ["port"], "what the others would have said is not in it");
+    assert_eq!(names(&compiled.overridden), ["ns", "service"]);
 }
 
 #[test]

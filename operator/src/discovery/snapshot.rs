@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub content: Content,
     /// The objects that it was made from.
     pub sources: BTreeSet<Source>,
+    /// Those that another overrides in it.
+    pub overridden: BTreeSet<Source>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,10 @@ impl Snapshot {
                     }),
                     None => {
                         let facts = BTreeSet::from([Fact::Pod(pod.clone())]);
-                        (Self { content: Content::Nothing, sources: BTreeSet::new() }, facts)
+                        (
+                            Self { content: Content::Nothing, sources: BTreeSet::new(), overridden: BTreeSet::new() },
+                            facts,
+                        )
                     }
                 }
             }
@@ -102,7 +107,7 @@ impl Snapshot {
             Ok(config) => content(config),
             Err(unreadable) => Content::Invalid(unreadable.to_string()),
         };
-        (Self { content, sources: compiled.sources }, compiled.facts)
+        (Self { content, sources: compiled.sources, overridden: compiled.overridden }, compiled.facts)
     }
 }
 

@@ -275,16 +275,16 @@ async fn a_refused_update_counts_and_is_not_repeated_until_it_changes() {
     proxy.answer(&config, "routes[0]: is not understood").await;
     proxy.hears_nothing().await;
     assert_eq!(operator.metrics.nacks.get(), 1);
-    let expected = Programmed { proxies: 1, current: 0, rejected: 1 };
+    let expected = Programmed { proxies: 1, current: 0, rejected: 1, ..Programmed::default() };
     assert_eq!(operator.programmed(NAME).await, expected);
 
     operator.apply(&profile("/b").replace("generation: 1", "generation: 2"));
     let config = proxy.next().await;
-    let expected = Programmed { proxies: 1, current: 0, rejected: 0 };
+    let expected = Programmed { proxies: 1, current: 0, ..Programmed::default() };
     assert_eq!(operator.programmed(NAME).await, expected);
     proxy.answer(&config, "").await;
     proxy.hears_nothing().await;
-    let expected = Programmed { proxies: 1, current: 1, rejected: 0 };
+    let expected = Programmed { proxies: 1, current: 1, ..Programmed::default() };
     assert_eq!(operator.programmed(NAME).await, expected);
 }
 
@@ -300,13 +300,35 @@ async fn a_proxy_counts_once_per_object_and_only_with_all_that_was_made_from_it(
     proxy.endpoints().await;
     proxy.answer(&inbound, "").await;
     proxy.hears_nothing().await;
-    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 0, rejected: 0 });
+    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 0, ..Programmed::default() });
     proxy.answer(&outbound, "").await;
     proxy.hears_nothing().await;
-    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 1, rejected: 0 });
+    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 1, ..Programmed::default() });
     idle.hears_nothing().await;
     drop(proxy);
     assert_eq!(operator.programmed(NAME).await, Programmed::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_another_overrides_everywhere_does_not_count_as_in_effect() {
+    let policy = |name: &str, target: &str| {
+        format!(
+            "apiVersion: conduit.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{namespace: shop, name: {name}}}\n\
+             spec: {{targetRefs: [{target}], outbound: {{protocol: {{type: HTTP2}}}}}}\n"
+        )
+    };
+    let operator = Operator::start();
+    operator.apply(&policy("wide", "{kind: Namespace}"));
+    operator.apply(&policy("narrow", "{kind: Service, name: web}"));
+    let mut proxy = operator.connect("web-1").await;
+    proxy.subscribe(web()).await;
+    let config = proxy.next().await;
+    proxy.endpoints().await;
+    proxy.answer(&config, "").await;
+    proxy.hears_nothing().await;
+    let held = Programmed { proxies: 1, current: 1, ..Programmed::default() };
+    assert_eq!(operator.programmed("narrow").await, held);
+    assert_eq!(operator.programmed("wide").await, Programmed { overridden: 1, ..held });
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,7 +342,7 @@ async fn a_new_generation_that_says_the_same_is_current_without_being_sent() {
     proxy.answer(&config, "").await;
     operator.apply(&profile("/a").replace("generation: 1", "generation: 2"));
     proxy.hears_nothing().await;
-    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 1, rejected: 0 });
+    assert_eq!(operator.programmed(NAME).await, Programmed { proxies: 1, current: 1, ..Programmed::default() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,6 +64,16 @@ pub(super) enum Answer {
     Refused(Version),
 }
 
+/// An object's part in all that one proxy is told.
+struct Part {
+    /// The proxy holds everything that it has a part in.
+    held: bool,
+    /// It has refused something of that.
+    refused: bool,
+    /// Something of that is as the object says.
+    in_effect: bool,
+}
+
 impl Topics {
     pub(super) fn new(index: Index, metrics: Metrics) -> Self {
         let changes = index.changes();
@@ -141,25 +151,34 @@ impl Topics {
         let view = self.index.view();
         let profiles = view.profiles().map(Source::profile);
         let policies = view.policies().map(|targeted| Source::policy(&targeted.policy));
-        let mut proxies: BTreeMap<Source, HashMap<StreamId, (bool, bool)>> =
+        let mut proxies: BTreeMap<Source, HashMap<StreamId, Part>> =
             profiles.chain(policies).map(|source| (source, HashMap::new())).collect();
         let registry = self.lock();
         for topic in registry.topics.values() {
             let version = topic.snapshot.version();
+            let Snapshot { sources, overridden, .. } = &*topic.snapshot;
+            let in_effect = sources.iter().map(|source| (source, true));
             // A source that is of another generation than the index has it in is being compiled again just now.
-            for source in &topic.snapshot.sources {
+            for (source, in_effect) in in_effect.chain(overridden.iter().map(|source| (source, false))) {
                 let Some(of_source) = proxies.get_mut(source) else { continue };
                 for (stream, subscriber) in &topic.subscribers {
-                    let (held, refused) = of_source.entry(*stream).or_insert((true, false));
-                    *held &= version.is_some() && subscriber.answer == version.map(Answer::Holds);
-                    *refused |= version.is_some() && subscriber.answer == version.map(Answer::Refused);
+                    let part =
+                        of_source.entry(*stream).or_insert(Part { held: true, refused: false, in_effect: false });
+                    part.held &= version.is_some() && subscriber.answer == version.map(Answer::Holds);
+                    part.refused |= version.is_some() && subscriber.answer == version.map(Answer::Refused);
+                    part.in_effect |= in_effect;
                 }
             }
         }
         let counted = proxies.into_iter().map(|(source, streams)| {
-            let current = streams.values().filter(|(held, _)| *held).count();
-            let rejected = streams.values().filter(|(_, refused)| *refused).count();
-            (source, Programmed { proxies: streams.len(), current, rejected })
+            let of = |which: fn(&Part) -> bool| streams.values().filter(|part| which(part)).count();
+            let programmed = Programmed {
+                proxies: streams.len(),
+                current: of(|part| part.held),
+                rejected: of(|part| part.refused),
+                overridden: of(|part| !part.in_effect),
+            };
+            (source, programmed)
         });
         counted.collect()
     }

@@ -127,3 +127,12 @@ fn every_key_of_the_table_has_a_name_of_its_own_and_says_what_it_is_for() {
     assert!(KEYS.iter().all(|key| key.about.ends_with('.')));
     assert_eq!(Settings::default().set("proxy-colour", "red"), Err("one of the documented keys"));
 }
+
+#[test]
+fn the_guide_names_every_key() {
+    let guide = include_str!("../../../docs/getting-started.md");
+    let table: Vec<_> = guide.lines().filter(|line| line.starts_with("| `")).collect();
+    let missing: Vec<_> = KEYS.iter().map(|key| format!("`{}`", key.name)).collect();
+    let missing: Vec<_> = missing.iter().filter(|key| !table.iter().any(|line| line.contains(key.as_str()))).collect();
+    assert!(missing.is_empty(), "not in docs/getting-started.md: {missing:?}");
+}

@@ -218,7 +218,7 @@ endpoints: [{addresses: [127.0.0.1]}]
             index.reset(kind, all.iter().filter(|object| object.key().kind == kind).cloned().collect());
         }
         let source = Source::profile(index.view().profiles().next().unwrap());
-        let (counts, counted) = watch::channel(Programmed { proxies: 2, current: 1, rejected: 0 });
+        let (counts, counted) = watch::channel(Programmed { proxies: 2, current: 1, ..Programmed::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_port = listener.local_addr().unwrap().port();
         let report = router(move || {
@@ -264,7 +264,7 @@ endpoints: [{addresses: [127.0.0.1]}]
         );
         assert_eq!(conditions[2]["message"], "1/2 proxies");
 
-        counts.send(Programmed { proxies: 2, current: 2, rejected: 0 }).unwrap();
+        counts.send(Programmed { proxies: 2, current: 2, ..Programmed::default() }).unwrap();
         let [(_, patch)] = first_patch(&api).await.try_into().unwrap();
         assert_eq!(patch["status"]["conditions"][2]["message"], "2/2 proxies");
 

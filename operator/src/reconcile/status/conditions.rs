@@ -135,16 +135,20 @@ fn accepted<T>(declared: &Declared<T>) -> Verdict {
 
 fn programmed<T>(declared: &Declared<T>, counted: Result<Programmed, Unknown>) -> Verdict {
     let verdict = |status, reason, message| Verdict { type_: "Programmed", status, reason, message };
-    let Programmed { proxies, current, rejected } = match counted {
+    let Programmed { proxies, current, rejected, overridden } = match counted {
         Ok(programmed) => programmed,
         Err(Unknown { reason, message }) => return verdict("Unknown", reason, shortened(message)),
     };
-    let counts = format!("{current}/{proxies} proxies");
+    let counts = match overridden {
+        0 => format!("{current}/{proxies} proxies"),
+        _ => format!("{current}/{proxies} proxies; another policy has the say on {overridden}"),
+    };
     if declared.value.is_none() {
         return verdict("False", "Invalid", format!("{counts}; the others keep what they hold"));
     }
     match (proxies, rejected) {
         (0, _) => verdict("True", "Programmed", "0 proxies subscribe".into()),
+        _ if current == proxies && overridden == proxies => verdict("False", "Overridden", counts),
         _ if current == proxies => verdict("True", "Programmed", counts),
         (_, 0) => verdict("False", "Reconciling", counts),
         _ => verdict("False", "PartiallyProgrammed", format!("{counts}; {rejected} refused it")),
@@ -230,7 +234,7 @@ mod tests {
     }
 
     fn counted(proxies: usize, current: usize, rejected: usize) -> Result<Programmed, Unknown> {
-        Ok(Programmed { proxies, current, rejected })
+        Ok(Programmed { proxies, current, rejected, overridden: 0 })
     }
 
     /// Each condition in one line, for each thing that the one object is about.
@@ -245,7 +249,10 @@ mod tests {
     fn programmed_says_how_many_proxies_hold_it() {
         let profile = SERVICE.to_owned() + &profile("{name: r, condition: {method: GET}}");
         let unknown = Err(Unknown { reason: "ReplicaUnreachable", message: "10.1.0.9 does not answer".into() });
+        let overridden = |overridden| Ok(Programmed { proxies: 3, current: 3, rejected: 0, overridden });
         for (counted, expected) in [
+            (overridden(1), "Programmed=True Programmed: 3/3 proxies; another policy has the say on 1"),
+            (overridden(3), "Programmed=False Overridden: 3/3 proxies; another policy has the say on 3"),
             (counted(42, 42, 0), "Programmed=True Programmed: 42/42 proxies"),
             (counted(0, 0, 0), "Programmed=True Programmed: 0 proxies subscribe"),
             (counted(42, 40, 0), "Programmed=False Reconciling: 40/42 proxies"),

@@ -116,6 +116,7 @@ pub(super) fn sum(source: &Source, answers: &Answers) -> Result<Programmed, Unkn
         sum.proxies += programmed.proxies;
         sum.current += programmed.current;
         sum.rejected += programmed.rejected;
+        sum.overridden += programmed.overridden;
     }
     Ok(sum)
 }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     fn says(generation: i64, proxies: usize, current: usize) -> Result<BTreeMap<Source, Programmed>, String> {
-        Ok([(source(generation), Programmed { proxies, current, rejected: 0 })].into())
+        Ok([(source(generation), Programmed { proxies, current, ..Programmed::default() })].into())
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -141,7 +142,10 @@ mod tests {
     #[test]
     fn replicas_are_added_up_only_if_all_know_the_object_as_it_is() {
         let all = |answers: Vec<Result<_, _>>| sum(&source(2), &(1..).map(ip).zip(answers).collect());
-        assert_eq!(all(vec![says(2, 3, 2), says(2, 1, 1)]), Ok(Programmed { proxies: 4, current: 3, rejected: 0 }));
+        assert_eq!(
+            all(vec![says(2, 3, 2), says(2, 1, 1)]),
+            Ok(Programmed { proxies: 4, current: 3, ..Programmed::default() })
+        );
         for (answers, reason, message) in [
             (vec![says(2, 3, 2), says(1, 1, 1)], "Pending", "replica 127.0.0.2 has not read generation 2 yet"),
             (
