@@ -2,7 +2,7 @@
 
 use super::{body::Finish, body::ResponseBody, io::Counted, limits};
 use crate::listen::drain::Drain;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -10,7 +10,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, future::Future, pin::pin};
+use std::{convert::Infallible, future::Future, pin::pin, time::Duration};
+use tokio::time::sleep;
 
 /// Runs what belongs to an HTTP/2 connection on its worker.
 #[derive(Clone, Copy, Debug)]
@@ -22,18 +23,27 @@ impl<T: Future<Output = ()> + 'static> Executor<T> for LocalExecutor {
     }
 }
 
-/// Serves HTTP/1.0 and HTTP/1.1. On drain, the request at hand is answered with `connection: close`. A client that closes
-/// while it waits for its answer has gone away, as other HTTP servers see it too; the request ends at once.
+/// Serves HTTP/1.0 and HTTP/1.1. On drain, the request at hand is answered with `connection: close`; so is the next one on
+/// an idle connection, which is closed only if none comes for `linger`: a request may be on its way, and one that meets a
+/// closed connection cannot be told from one that was lost half done. A client that closes while it waits for its answer
+/// has gone away, as other HTTP servers see it too; the request ends at once.
 ///
 /// # Errors
 /// hyper's: the connection broke, or the client does not speak HTTP.
-pub(crate) async fn http1<S, R, F>(io: Counted, request: S, mut drain: Drain) -> hyper::Result<()>
+pub(crate) async fn http1<S, R, F>(io: Counted, request: S, mut drain: Drain, linger: Duration) -> hyper::Result<()>
 where
     S: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<ResponseBody<F>>>,
     F: Finish + Unpin + 'static,
 {
-    let service = service_fn(|req| async { Ok::<_, Infallible>(request(req).await) });
+    let draining = drain.clone();
+    let service = service_fn(|req| async {
+        let mut response = request(req).await;
+        if draining.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
@@ -47,7 +57,7 @@ where
     tokio::select! {
         biased;
         ended = &mut connection => return ended,
-        () = drain.draining() => connection.as_mut().graceful_shutdown(),
+        () = async { drain.draining().await; sleep(linger).await } => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

@@ -147,7 +147,8 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let ended = match service {
         Service::Opaque => return tcp::serve(worker, address, &mut counted).await,
         Service::Opened(mut server) => return tunnel::between(&mut counted, &mut server).await,
-        Service::Http1 => serve::http1(counted, serve, drain).await,
+        // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
+        Service::Http1 => serve::http1(counted, serve, drain, worker.connector.idle_timeout).await,
         Service::Http2 => serve::http2(counted, serve, drain, terminating(worker.terminating.clone())).await,
     };
     if let Err(error) = ended {

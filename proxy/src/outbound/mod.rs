@@ -123,7 +123,8 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let ended = match service {
         Service::Opaque => return tcp::serve(&connection, &mut counted).await,
         Service::Opened(mut opened) => return tunnel::between(&mut counted, &mut opened.server).await,
-        Service::Http1 => serve::http1(counted, serve, drain).await,
+        // The application has exited before its proxy is told to: nothing more can come.
+        Service::Http1 => serve::http1(counted, serve, drain, Duration::ZERO).await,
         Service::Http2 => serve::http2(counted, serve, drain, std::future::pending()).await,
     };
     if let Err(error) = ended {

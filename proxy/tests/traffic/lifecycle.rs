@@ -4,7 +4,10 @@ use crate::support::*;
 use conduit_model::{Inbound, Protocol};
 use http::{Request, Response, Version};
 use std::{sync::Arc, time::Duration};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
 
@@ -96,6 +99,26 @@ fn requests_through_both_proxies_survive_the_end_of_a_pod() {
             }
             wait_for(&outbound.metrics, "route_response_total", &["classification=\"success\""], 100.0).await;
         }
+    });
+}
+
+#[test]
+fn a_request_on_its_way_to_a_proxy_that_drains_is_answered_and_is_the_last_of_its_connection() {
+    run(async {
+        let application = http1_server(|_| async { Response::new(full("ok")) }).await;
+        let proxy = InboundProxy::before(application, Protocol::Http1);
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        ask(&mut client, GET, "ok").await;
+        proxy.drain.drain();
+        // It has seen that it drains once it no longer keeps a silent connection.
+        let mut silent = TcpStream::connect(proxy.address).await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+        let mut answer = String::new();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        proxy.served.await.unwrap().unwrap();
     });
 }
 
