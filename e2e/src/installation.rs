@@ -6,10 +6,11 @@ use crate::{
     workload,
 };
 use anyhow::{Result, ensure};
+use conduit_crds::{ServiceProfile, ServiceProfileSpec};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub async fn uninstall() -> Result<()> {
     Ok(())
 }
 
-/// Waits until every replica of the operator is ready, and no other is left.
+/// Waits until every replica of the operator is ready, no other is left, and the API server reaches its webhooks: the way
+/// there is kube-proxy's, which follows a moment later.
 ///
 /// # Errors
 /// What is missing, after 90 seconds.
@@ -48,6 +50,15 @@ pub async fn ready(cluster: &Cluster) -> Result<()> {
     let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), SYSTEM);
     eventually("the operator is ready", Duration::from_secs(90), || async {
         workload::is_available(&api.get(OPERATOR).await?)
+    })
+    .await?;
+    let profiles: Api<ServiceProfile> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let harmless =
+        ServiceProfile::new(&format!("{OPERATOR}.{SYSTEM}.svc.cluster.local"), ServiceProfileSpec::default());
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    eventually("the API server reaches the webhooks", Duration::from_secs(20), || async {
+        profiles.create(&dry_run, &harmless).await?;
+        Ok(())
     })
     .await
 }
