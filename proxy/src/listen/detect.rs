@@ -4,7 +4,12 @@
 //! its first byte and no stream has to be wrapped.
 
 use conduit_model::Protocol;
-use std::{future::poll_fn, io, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    task::{Poll, ready},
+    time::Duration,
+};
 use tokio::{
     io::{Interest, ReadBuf},
     net::TcpStream,
@@ -56,30 +61,35 @@ pub(crate) async fn http_version(stream: &TcpStream, declared: Protocol) -> io::
 
 async fn judge_as_bytes_come(stream: &TcpStream, seen: &mut Detected) -> io::Result<Protocol> {
     loop {
-        stream.readable().await?;
-        match judge_now(stream).await? {
-            Detected::Protocol(protocol) => return Ok(protocol),
-            Detected::Unfinished => *seen = Detected::Unfinished,
-            // Woken for nothing.
-            Detected::Silence => {}
+        let ready = stream.ready(Interest::READABLE).await?;
+        if let Some(protocol) = judge_now(stream).await? {
+            return Ok(protocol);
         }
+        // The client has closed its side: what it said stays too little. A closed side also stays readable for ever,
+        // whatever is forgotten below.
+        if ready.is_read_closed() {
+            return Ok(Protocol::Opaque);
+        }
+        *seen = Detected::Unfinished;
         // The bytes stay unread, so the stream would be readable for ever: forget that it is, until more come. Nothing
         // is lost, because no event is taken from the kernel between the look and this line: this runtime has one thread.
         let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
 
-/// A look at what is there now. Kept apart so that the window is on the stack only while it is looked at.
-async fn judge_now(stream: &TcpStream) -> io::Result<Detected> {
-    let mut window = [0; WINDOW];
-    let mut bytes = ReadBuf::new(&mut window);
-    Ok(match poll_fn(|cx| Poll::Ready(stream.poll_peek(cx, &mut bytes))).await {
-        Poll::Pending => Detected::Silence,
-        // The peer has closed its side before it said a word.
-        Poll::Ready(Ok(0)) => Detected::Protocol(Protocol::Opaque),
-        Poll::Ready(Ok(_)) => judge(bytes.filled()).map_or(Detected::Unfinished, Detected::Protocol),
-        Poll::Ready(Err(error)) => return Err(error),
+/// What there is now says; none where more could tell. Waits where the stream was ready for nothing, or the task has to
+/// let others run. Kept apart so that the window is on the stack only while it is looked at.
+async fn judge_now(stream: &TcpStream) -> io::Result<Option<Protocol>> {
+    poll_fn(|cx| {
+        let mut window = [0; WINDOW];
+        let mut bytes = ReadBuf::new(&mut window);
+        Poll::Ready(match ready!(stream.poll_peek(cx, &mut bytes))? {
+            // The peer has closed its side before it said a word.
+            0 => Ok(Some(Protocol::Opaque)),
+            _ => Ok(judge(bytes.filled())),
+        })
     })
+    .await
 }
 
 /// The protocol that starts with `bytes`; none where more could tell.
@@ -198,6 +208,37 @@ mod tests {
         client.write_all(b"GE").await.unwrap();
         assert_eq!(detect(&server, Duration::from_millis(50)).await.unwrap(), Detected::Unfinished);
         drop(client);
+    }
+
+    /// What `look` says of a client that sends `first` and closes; none where it hangs, even with its whole thread.
+    fn decided(
+        first: &'static [u8],
+        look: impl AsyncFnOnce(&TcpStream) -> Protocol + Send + 'static,
+    ) -> Option<Protocol> {
+        let (tx, rx) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (mut client, server) = pair().await;
+                client.write_all(first).await.unwrap();
+                client.shutdown().await.unwrap();
+                tx.send(look(&server).await)
+            })
+        });
+        rx.recv_timeout(Duration::from_secs(5)).ok()
+    }
+
+    #[test]
+    fn a_client_that_closes_within_its_first_word_is_decided_at_once() {
+        for first in [&b"GE"[..], b"PING", b"\x16\x03", b"PRI * HTTP"] {
+            let detected = decided(first, async |server| match detect(server, Duration::MAX).await.unwrap() {
+                Detected::Protocol(protocol) => protocol,
+                undecided => panic!("{undecided:?}"),
+            });
+            assert_eq!(detected, Some(Protocol::Opaque), "{first:?}");
+            let declared = decided(first, async |server| http_version(server, Protocol::Http1).await.unwrap());
+            assert_eq!(declared, Some(Protocol::Http1), "{first:?}");
+        }
     }
 
     #[tokio::test]
