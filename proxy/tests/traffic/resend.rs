@@ -3,8 +3,10 @@
 use crate::support::*;
 use bytes::Bytes;
 use conduit_model::{EndpointUpdate, Protocol};
-use http::{Request, Response, Version};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Request, Response, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::TokioIo;
 use std::{cell::Cell, net::SocketAddr, rc::Rc};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -77,6 +79,47 @@ fn a_grpc_request_that_reached_no_application_is_sent_again_too() {
             assert!(!response.headers().contains_key("grpc-status"), "{response:?}");
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "message");
         }
+    });
+}
+
+#[test]
+fn a_body_that_is_sent_again_arrives_whole_where_the_answer_comes_before_it() {
+    run(async {
+        // It takes a few bytes at a time, so that its answer is on its way long before the body.
+        let alive = server(|stream, _| async move {
+            let echo = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
+                Ok::<_, hyper::Error>(Response::new(request.into_body()))
+            });
+            let mut builder = hyper::server::conn::http2::Builder::new(Local);
+            builder.initial_stream_window_size(100);
+            let _ = builder.serve_connection(TokioIo::new(stream), echo).await;
+        })
+        .await;
+        let mut resent = 0.0;
+        for _ in 0..8 {
+            let down = http2_server(100, |request, _| async {
+                request.into_body().collect().await.unwrap();
+                let answer = Response::builder().status(503).header("conduit-error", "connect_refused");
+                answer.body(full("")).unwrap()
+            })
+            .await;
+            let proxy = OutboundProxy::balancing(Protocol::Grpc, &[endpoint(alive, false)]);
+            let mut client = http2_client(proxy.address).await;
+            let post = |body| Request::post("http://web/").version(Version::HTTP_2).body(body).unwrap();
+            // Now the proxy knows the window.
+            client.send_request(post(full("hello"))).await.unwrap().into_body().collect().await.unwrap();
+            let both = vec![endpoint(down, true), endpoint(alive, false)];
+            proxy.destination.apply_endpoints(EndpointUpdate::Whole(both));
+            let pieces = (0..10).map(|_| Frame::data(Bytes::from(vec![b'a'; 1000])));
+            let trailers = HeaderMap::from_iter([("x-end".parse().unwrap(), "1".parse().unwrap())]);
+            let frames = futures::stream::iter(pieces.chain([Frame::trailers(trailers)]).map(Ok));
+            let response = client.send_request(post(StreamBody::new(frames).boxed_unsync())).await.unwrap();
+            let echoed = response.into_body().collect().await.unwrap();
+            assert_eq!(echoed.trailers().map(HeaderMap::len), Some(1));
+            assert_eq!(echoed.to_bytes().len(), 10_000);
+            resent += sum(&proxy.metrics, "conduit_requests_resent_total", &[]);
+        }
+        assert!(resent > 0.0, "the one that is down was never chosen");
     });
 }
 
