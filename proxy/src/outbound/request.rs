@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Held {
     lease: Lease,
-    _pending: Pending,
+    pending: Pending,
 }
 
 impl Finish for Held {
@@ -67,7 +67,8 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     headers::pass_response(&mut response, server_upgrade.is_some());
     match server_upgrade {
         Some(client) => {
-            tunnel::take_over(client, hyper::upgrade::on(&mut response), connection);
+            // Its endpoint carries it for as long as it is open.
+            tunnel::take_over(client, hyper::upgrade::on(&mut response), (connection, held.pending));
             record.finish();
             response.map(|_| ResponseBody::Empty)
         }
@@ -112,22 +113,20 @@ async fn attempts(
 
 /// Sends the request to `candidate`.
 async fn attempt(candidate: &Rc<Candidate>, request: &mut Outgoing, start: Instant) -> Result<Answered, Failure> {
-    let pending = candidate.pending();
+    let (pending, waiting) = (candidate.pending(), candidate.waiting(start));
     let sent = candidate.connections.send(request).await;
     let now = Instant::now();
     let (response, lease) = match sent {
         Ok(answered) => answered,
         Err(failure) => {
-            if failure != Failure::RequestBroken {
-                candidate.failed(now);
-            }
+            waiting.failed(failure, now);
             return Err(failure);
         }
     };
     let told = if candidate.meshed { respond::failure_of_peer(response.headers()) } else { None };
     match told {
         Some(failure) => {
-            candidate.failed(now);
+            waiting.failed(failure, now);
             // A proxy's answer has no body, so its connection is free.
             if response.body().is_end_stream() {
                 lease.finish();
@@ -136,10 +135,10 @@ async fn attempt(candidate: &Rc<Candidate>, request: &mut Outgoing, start: Insta
         }
         None => {
             match is_unavailable(&response) {
-                true => candidate.failed(now),
-                false => candidate.answered(now.saturating_duration_since(start), now),
+                true => waiting.unavailable(now),
+                false => waiting.answered(now),
             }
-            Ok(Answered { response, held: Held { lease, _pending: pending } })
+            Ok(Answered { response, held: Held { lease, pending } })
         }
     }
 }

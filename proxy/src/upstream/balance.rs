@@ -81,6 +81,7 @@ fn two_of(length: usize) -> [Option<usize>; 2] {
 mod tests {
     use super::*;
     use crate::{
+        outcome::Failure,
         record::{
             Metrics,
             labels::{Direction, Labels, Peer},
@@ -156,6 +157,56 @@ mod tests {
         assert_eq!(spread(&balancer, 100, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
         drop(open);
         assert_eq!(spread(&balancer, 100, now).len(), 2);
+    }
+
+    #[test]
+    fn an_endpoint_that_hangs_draws_no_requests_however_many_the_others_have() {
+        let start = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], start);
+        let [hangs, busy] = [0, 1].map(|index| &balancer.candidates[index].1);
+        let hung = (hangs.pending(), hangs.waiting(start));
+        let carried: Vec<_> = (0..50).map(|_| busy.pending()).collect();
+        for second in 1..=120 {
+            let now = start + Duration::from_secs(second);
+            busy.waiting(now - 10 * MS).answered(now);
+            assert_eq!(spread(&balancer, 20, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"], "after {second} s");
+        }
+        drop((hung, carried));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_are_given_up_unanswered_make_an_endpoint_slow() {
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], Instant::now());
+        let waiting = balancer.candidates[0].1.waiting(Instant::now());
+        tokio::time::advance(300 * MS).await;
+        drop(waiting);
+        let now = Instant::now();
+        assert_eq!(balancer.candidates[0].1.cost(now), 300e6);
+        assert_eq!(spread(&balancer, 20, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
+    }
+
+    #[test]
+    fn an_answer_ends_the_silence_of_those_that_still_wait() {
+        let start = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80"], start);
+        let candidate = &balancer.candidates[0].1;
+        let (_waits, other) = (candidate.waiting(start), candidate.waiting(start));
+        assert_eq!(candidate.cost(start + 400 * MS), 400e6);
+        other.answered(start + 2 * MS);
+        assert_eq!(candidate.cost(start + 402 * MS), 400e6);
+    }
+
+    #[test]
+    fn what_a_client_does_wrong_is_not_held_against_an_endpoint() {
+        let start = Instant::now();
+        let balancer = balancer(&["10.0.0.1:80"], start);
+        let candidate = &balancer.candidates[0].1;
+        for failure in [Failure::RequestInvalid, Failure::RequestBroken] {
+            candidate.waiting(start).failed(failure, start);
+            assert_eq!(candidate.cost(start), 1e6, "{failure:?}");
+        }
+        candidate.waiting(start).failed(Failure::ResponseBroken, start);
+        assert_eq!(candidate.cost(start), 250e6);
     }
 
     #[test]

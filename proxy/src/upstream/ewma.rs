@@ -7,6 +7,12 @@
 //! alone sees a slow endpoint only after requests have piled up there; multiplied with the latency ([`Ewma::cost`]) it
 //! estimates how long the next request would wait.
 //!
+//! **An endpoint that hangs** gives no latency at all: it takes requests and never answers, and its average fades while
+//! they pile up, until it costs least of all. So the silence counts as the latency that the next request would have at the
+//! least: while any request waits for its answer, the time since the last answer began, or since the first of them was
+//! sent, stands in for an average below it. And a request that is given up before its answer began (its client's
+//! deadline, mostly) has taken at least as long as it has waited; only if that is more than the average it is told.
+//!
 //! **An endpoint that is not asked** costs less and less as time passes, so that one that was slow is tried again
 //! after a while instead of never. With requests that take 1 ms elsewhere, one that took 100 ms is back in about
 //! 20 s; when it is still slow, the first sample says so.
@@ -56,9 +62,17 @@ impl Ewma {
         self.at = now;
     }
 
-    /// How long a request would take, with `pending` others open at the endpoint, in arbitrary units.
-    pub(crate) fn cost(&self, pending: usize, now: Instant) -> f64 {
-        self.decayed(now) * (pending + 1) as f64
+    /// Takes in an attempt that was given up after `waited`, and would have taken longer.
+    pub(crate) fn observe_at_least(&mut self, waited: Duration, now: Instant) {
+        if waited.as_nanos() as f64 > self.decayed(now) {
+            self.observe(waited, now);
+        }
+    }
+
+    /// How long a request would take, with `pending` others open at the endpoint, in arbitrary units. It has been silent
+    /// for `silence` although it is waited for; zero where it is not.
+    pub(crate) fn cost(&self, pending: usize, silence: Duration, now: Instant) -> f64 {
+        self.decayed(now).max(silence.as_nanos() as f64) * (pending + 1) as f64
     }
 
     fn decayed(&self, now: Instant) -> f64 {
@@ -83,7 +97,7 @@ mod tests {
     }
 
     fn ms(ewma: &Ewma, now: Instant) -> f64 {
-        ewma.cost(0, now) / 1e6
+        ewma.cost(0, Duration::ZERO, now) / 1e6
     }
 
     #[test]
@@ -111,7 +125,25 @@ mod tests {
     fn open_requests_multiply_the_cost() {
         let start = Instant::now();
         let ewma = after(&[2 * MS], start);
-        assert_eq!(ewma.cost(4, start), 5.0 * ewma.cost(0, start));
+        assert_eq!(ewma.cost(4, Duration::ZERO, start), 5.0 * ewma.cost(0, Duration::ZERO, start));
+    }
+
+    #[test]
+    fn silence_counts_where_it_is_longer_than_the_average() {
+        let start = Instant::now();
+        let ewma = after(&[10 * MS], start);
+        assert_eq!(ewma.cost(1, 5 * MS, start), 2.0 * 10e6);
+        assert_eq!(ewma.cost(1, 50 * MS, start), 2.0 * 50e6);
+    }
+
+    #[test]
+    fn what_was_given_up_early_makes_no_endpoint_look_fast() {
+        let start = Instant::now();
+        let mut ewma = after(&[100 * MS], start);
+        ewma.observe_at_least(MS, start + DECAY);
+        assert!((36.0..37.0).contains(&ms(&ewma, start + DECAY)));
+        ewma.observe_at_least(1000 * MS, start + DECAY);
+        assert_eq!(ms(&ewma, start + DECAY), 1000.0);
     }
 
     #[test]
