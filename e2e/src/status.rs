@@ -25,7 +25,25 @@ impl Case {
         .await
     }
 
-    /// The same of a TrafficPolicy, for its first target.
+    /// Waits until a ServiceProfile is programmed in `proxies` of as many.
+    ///
+    /// # Errors
+    /// What its status says instead.
+    pub async fn profile_programmed(&self, name: &str, proxies: u32) -> Result<()> {
+        let wanted = format!("{proxies}/{proxies} proxies");
+        let api: Api<ServiceProfile> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
+        eventually(&format!("{name} is in {wanted}"), PATIENCE, || async {
+            let profile = api.get(name).await?;
+            let conditions = profile.status.map(|status| status.conditions).unwrap_or_default();
+            let condition = expect(conditions, "Programmed", "True", profile.metadata.generation)?;
+            ensure!(condition.message == wanted, "it is in {:?}", condition.message);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the condition of this type of a TrafficPolicy, for its first target, is about its newest generation and
+    /// has this status.
     ///
     /// # Errors
     /// What it says instead.

@@ -27,9 +27,13 @@ spec:
         .await?;
         case.policy_condition("opaque", "Accepted", "True").await?;
         case.policy_condition("opaque", "ResolvedRefs", "True").await?;
-        let programmed = case.policy_condition("opaque", "Programmed", "True").await?;
         // The client by its subscription, the server for its own port.
-        ensure!(programmed.message.contains("2/2"), "{}", programmed.message);
+        eventually("both proxies have it", Duration::from_secs(20), || async {
+            let programmed = case.policy_condition("opaque", "Programmed", "True").await?;
+            ensure!(programmed.message == "2/2 proxies", "{}", programmed.message);
+            Ok(())
+        })
+        .await?;
 
         let before = requests(&case).await?;
         case.check("client", "http1", "http://echo").await?;

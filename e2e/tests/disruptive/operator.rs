@@ -31,16 +31,15 @@ fn two_replicas() {
             let traffic = case.traffic("client", "http://echo", 50).await?;
             route_grows(&case, "one").await?;
             let name = format!("echo.{}.svc.cluster.local", case.namespace);
-            let programmed = case.profile_condition(&name, "Programmed", "True").await?;
-            ensure!(programmed.message.contains("3/3"), "one client and two servers: {}", programmed.message);
+            // One client and two servers.
+            case.profile_programmed(&name, 3).await?;
 
             // Whichever replica a proxy was on, and whichever led: with one of the two gone all is as before.
             installation::kill_operators(&case.cluster).await?;
             installation::ready(&case.cluster).await?;
             case.apply(&profile(&case, "two")).await?;
             route_grows(&case, "two").await?;
-            let programmed = case.profile_condition(&name, "Programmed", "True").await?;
-            ensure!(programmed.message.contains("3/3"), "after the restart: {}", programmed.message);
+            case.profile_programmed(&name, 3).await?;
             ensure!(installation::operators(&case.cluster).await?.len() == 2, "there are not two replicas");
             ensure!(workload::is_meshed(&case.pod("client").await?), "the client is not meshed");
             traffic.end().await?.none_failed()
