@@ -3,7 +3,7 @@
 use super::respond::CONDUIT_ERROR;
 use crate::outcome::Failure;
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -31,10 +31,21 @@ pub(crate) fn is_upgrade<B>(method: &Method, response: &Response<B>) -> bool {
 /// # Errors
 /// It cannot be sent on.
 pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result<(), Failure> {
+    if request.method() == Method::CONNECT && !upgrade {
+        // A tunnel in an HTTP/2 stream (RFC 9113 section 8.5, RFC 8441) would open, and carry nothing.
+        return Err(Failure::RequestUnsupported);
+    }
+    let was_chunked = was_chunked(request.headers()).map_err(|OtherCoding| Failure::RequestUnsupported)?;
+    only_trailers_in_te(request.headers_mut());
     match request.version() {
         Version::HTTP_2 => complete_uri(request).map_err(|_| Failure::RequestInvalid),
-        _ => {
-            strip_hop_by_hop(request.headers_mut(), upgrade);
+        version => {
+            let headers = request.headers_mut();
+            strip_hop_by_hop(headers, upgrade);
+            if was_chunked && version == Version::HTTP_11 {
+                // Else hyper takes it for granted that a GET has no body unless its length is known.
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             Ok(())
         }
     }
@@ -42,20 +53,56 @@ pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result
 
 /// Makes a response that came on one connection fit for the next. `upgrade`: its connection has become something else.
 /// What it says in the name of a proxy does not pass.
-pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) {
+///
+/// # Errors
+/// It cannot be sent on.
+pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) -> Result<(), Failure> {
+    was_chunked(response.headers()).map_err(|OtherCoding| Failure::ResponseInvalid)?;
     if response.version() != Version::HTTP_2 {
         strip_hop_by_hop(response.headers_mut(), upgrade);
+        // The server's own version ends here (RFC 9110 section 2.5); towards a client of HTTP/1.0 hyper lowers it.
+        *response.version_mut() = Version::HTTP_11;
     }
     response.headers_mut().remove(CONDUIT_ERROR);
+    Ok(())
+}
+
+/// A body is in a transfer coding that is not `chunked`.
+struct OtherCoding;
+
+/// Whether a body came in chunks, which it has been taken out of.
+///
+/// # Errors
+/// It came in another transfer coding (RFC 9112 section 7), which the proxy cannot take it out of. It offers none (`TE`),
+/// and would pass on a body that nobody can read.
+fn was_chunked(headers: &HeaderMap) -> Result<bool, OtherCoding> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (Some(_), _) => Err(OtherCoding),
+    }
+}
+
+/// Leaves of what a client would accept of the next connection (`TE`, RFC 9110 section 10.1.4) only what holds end to end
+/// here: trailers pass.
+fn only_trailers_in_te(headers: &mut HeaderMap) {
+    if !headers.contains_key(TE) {
+        return;
+    }
+    if list(headers, &TE).any(|member| member.eq_ignore_ascii_case("trailers")) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
+    }
 }
 
 /// Removes what concerns only the connection that a message came on (RFC 9110 section 7.6.1). An upgrade is between
 /// client and server, with the proxy in between, so what asks for it or grants it stays.
 fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = connection_options(headers).filter_map(|name| name.parse().ok()).collect();
+        let named: Vec<HeaderName> = list(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
         for name in named {
-            // `TE: trailers` is an offer that holds end to end here: trailers pass.
             if name != TE && !(upgrade && name == UPGRADE) {
                 headers.remove(name);
             }
@@ -67,7 +114,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     // The next connection has a framing of its own.
     headers.remove(TRANSFER_ENCODING);
     if upgrade {
-        headers.insert(CONNECTION, http::HeaderValue::from_static("upgrade"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     } else {
         headers.remove(UPGRADE);
     }
@@ -113,16 +160,12 @@ fn without_port(host: &str) -> &str {
 
 /// Whether the `Connection` header names `option`.
 fn names(headers: &HeaderMap, option: &HeaderName) -> bool {
-    connection_options(headers).any(|name| name.eq_ignore_ascii_case(option.as_str()))
+    list(headers, &CONNECTION).any(|name| name.eq_ignore_ascii_case(option.as_str()))
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(CONNECTION)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .map(str::trim)
+/// The members of a header that is a list.
+fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
@@ -147,6 +190,56 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut passed, false);
         assert_eq!(passed, headers(&[("te", "trailers"), ("host", "web")]));
+    }
+
+    #[test]
+    fn only_trailers_are_accepted_of_the_next_connection() {
+        for (te, expected) in [
+            (&["gzip"][..], None),
+            (&["trailers"], Some("trailers")),
+            (&["deflate;q=0.5, Trailers"], Some("trailers")),
+            (&["gzip", "trailers"], Some("trailers")),
+        ] {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let mut request = Request::get("http://web/").version(version).body(()).unwrap();
+                request.headers_mut().extend(te.iter().map(|te| (TE, te.parse().unwrap())));
+                pass_request(&mut request, false).unwrap();
+                let passed: Vec<_> = request.headers().get_all(TE).iter().collect();
+                assert_eq!(passed, Vec::from_iter(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_in_chunks_stays_so_and_one_in_another_transfer_coding_is_refused() {
+        for (codings, expected) in [
+            (&["chunked"][..], Ok(Some("chunked"))),
+            (&["Chunked "], Ok(Some("chunked"))),
+            (&[], Ok(None)),
+            (&["gzip, chunked"], Err(Failure::RequestUnsupported)),
+            (&["gzip", "chunked"], Err(Failure::RequestUnsupported)),
+        ] {
+            let codings = || codings.iter().map(|coding| (TRANSFER_ENCODING, coding.trim_end().parse().unwrap()));
+            let mut request = Request::get("/").body(()).unwrap();
+            request.headers_mut().extend(codings());
+            let passed = pass_request(&mut request, false);
+            let header = request.headers().get(TRANSFER_ENCODING).map(|value| value.to_str().unwrap());
+            assert_eq!(passed.map(|()| header), expected);
+
+            let mut response = Response::new(());
+            response.headers_mut().extend(codings());
+            let passed = pass_response(&mut response, false);
+            assert_eq!(passed, expected.map(drop).map_err(|_| Failure::ResponseInvalid));
+        }
+    }
+
+    #[test]
+    fn a_tunnel_passes_only_where_it_takes_a_whole_connection() {
+        let connect = |version| Request::connect("web:443").version(version).body(()).unwrap();
+        assert_eq!(pass_request(&mut connect(Version::HTTP_11), true), Ok(()));
+        for version in [Version::HTTP_2, Version::HTTP_10] {
+            assert_eq!(pass_request(&mut connect(version), false), Err(Failure::RequestUnsupported));
+        }
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     request.settle();
     record.responded(response.status(), response.headers());
     let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(request.method(), &response));
-    headers::pass_response(&mut response, server_upgrade.is_some());
+    if let Err(failure) = headers::pass_response(&mut response, server_upgrade.is_some()) {
+        return closing(&connection, version, fail(&connection, record, failure, answer));
+    }
     match server_upgrade {
         Some(client) => {
             tunnel::take_over(client, hyper::upgrade::on(&mut response), connection);

@@ -64,7 +64,9 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     // What comes back.
     record.responded(response.status(), response.headers());
     let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(request.method(), &response));
-    headers::pass_response(&mut response, server_upgrade.is_some());
+    if let Err(failure) = headers::pass_response(&mut response, server_upgrade.is_some()) {
+        return fail(&connection, &plan, record, failure, answer);
+    }
     match server_upgrade {
         Some(client) => {
             // Its endpoint carries it for as long as it is open.

@@ -29,6 +29,10 @@ pub enum Failure {
     /// The request is not HTTP as it has to be.
     #[error("the request is not valid HTTP")]
     RequestInvalid,
+    /// The request needs what the proxy does not carry: a tunnel in an HTTP/2 stream, or a transfer coding that is not
+    /// `chunked`.
+    #[error("the request needs what the proxy does not carry")]
+    RequestUnsupported,
     /// The client went away before its request was complete.
     #[error("the client closed before its request ended")]
     RequestBroken,
@@ -65,7 +69,7 @@ pub struct Row {
 }
 
 /// Every failure, in the order of the reference.
-pub const FAILURES: [Failure; 10] = [
+pub const FAILURES: [Failure; 11] = [
     Failure::NoEndpoints,
     Failure::ConnectRefused,
     Failure::ConnectTimeout,
@@ -74,6 +78,7 @@ pub const FAILURES: [Failure; 10] = [
     Failure::ResponseBroken,
     Failure::ResponseInvalid,
     Failure::RequestInvalid,
+    Failure::RequestUnsupported,
     Failure::RequestBroken,
     Failure::Canceled,
 ];
@@ -82,6 +87,7 @@ impl Failure {
     /// What the failure becomes.
     pub const fn row(self) -> Row {
         const UNKNOWN: u32 = 2;
+        const UNIMPLEMENTED: u32 = 12;
         const INTERNAL: u32 = 13;
         const UNAVAILABLE: u32 = 14;
         const CANCELED: u32 = 1;
@@ -105,6 +111,9 @@ impl Failure {
             Self::ResponseBroken => Row { code: "response_broken", ..BROKEN },
             Self::ResponseInvalid => Row { code: "response_invalid", grpc: UNKNOWN, ..BROKEN },
             Self::RequestInvalid => Row { code: "request_invalid", grpc: INTERNAL, ..CLIENT },
+            Self::RequestUnsupported => {
+                Row { code: "request_unsupported", status: StatusCode::NOT_IMPLEMENTED, grpc: UNIMPLEMENTED, ..CLIENT }
+            }
             Self::RequestBroken => Row { code: "request_broken", ..CLIENT },
             Self::Canceled => Row { code: "canceled", ..CLIENT },
         }

@@ -81,6 +81,53 @@ fn chunked_bodies_pass_in_both_directions() {
 }
 
 #[test]
+fn a_get_with_a_chunked_body_keeps_it() {
+    run(async {
+        let application = http1_server(echo).await;
+        let (outbound, _inbound) = chain(application, Protocol::Http1);
+        let mut client = TcpStream::connect(outbound.address).await.unwrap();
+        let request =
+            "GET /search HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        let answer = ask(&mut client, request, "abcde").await;
+        assert!(answer.ends_with("\r\n\r\nGET /search abcde"), "{answer}");
+    });
+}
+
+#[test]
+fn a_body_in_another_transfer_coding_is_refused() {
+    run(async {
+        let (application, heads) =
+            scripted(&["HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n?\r\n0\r\n\r\n"]).await;
+        let (outbound, inbound) = chain(application, Protocol::Http1);
+        let coded = "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n?\r\n0\r\n\r\n";
+        let answer = exchange(outbound.address, &coded.replace("Host", "Connection: close\r\nHost")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 501 ") && answer.contains("conduit-error: request_unsupported"),
+            "{answer}"
+        );
+        assert_eq!(*heads.borrow(), [""; 0]);
+
+        let answer = exchange(outbound.address, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("conduit-error: response_invalid"), "{answer}");
+        for metrics in [&outbound.metrics, &inbound.metrics] {
+            wait_for(metrics, "response_total", &["error=\"response_invalid\""], 1.0).await;
+        }
+    });
+}
+
+#[test]
+fn a_server_of_http10_is_one_of_http11_to_the_client() {
+    run(async {
+        let (application, _) = scripted(&["HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
+        let (outbound, _inbound) = chain(application, Protocol::Http1);
+        let mut client = TcpStream::connect(outbound.address).await.unwrap();
+        let answer = ask(&mut client, "GET / HTTP/1.1\r\nHost: web\r\n\r\n", "ok").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+    });
+}
+
+#[test]
 fn trailers_of_a_chunked_body_pass() {
     run(async {
         let (application, _) = scripted(&[
