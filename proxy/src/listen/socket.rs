@@ -12,6 +12,11 @@ use tokio::net::{TcpListener, TcpStream};
 const BACKLOG: i32 = 4096;
 
 /// When a silent connection is probed, and how often: a peer that vanished is noticed within two minutes.
+///
+/// One that vanishes while bytes are on their way to it is noticed only when the kernel gives up sending them again
+/// (`tcp_retries2`: about 15 minutes), because keepalive waits for silence. `TCP_USER_TIMEOUT` would be sooner, but counts
+/// the time that a peer keeps its window closed too, though it acknowledges every probe of it: whoever pauses reading,
+/// as any client or server may that the proxy does not know, would lose its connection. It is not set, towards either side.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6);
 
