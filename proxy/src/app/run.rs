@@ -150,7 +150,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     );
 
     let serving = async {
-        tokio::join!(admin::serve(admin_listener, Arc::new(admin)), client.run());
+        tokio::join!(admin::serve(admin_listener, Arc::new(admin)), client.run(), traffic.forget_unused());
     };
     let life = async {
         tokio::select! {

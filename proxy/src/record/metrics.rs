@@ -5,7 +5,11 @@ use super::{
     series::{Counter, Family, Gauge, Histogram, MAX_SERIES, Room},
 };
 use crate::outcome::Failure;
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How often series that nobody uses any more are looked for. They are when metrics are read too, which may be never.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// All that the data plane counts, shared by every worker.
 #[derive(Debug)]
@@ -60,6 +64,21 @@ impl Metrics {
         })
     }
 
+    /// Forgets series that nobody uses any more, for ever, so that they make room for new ones whoever reads the metrics.
+    pub async fn forget_unused(&self) -> Infallible {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            let now = Instant::now().into_std();
+            self.http.sweep(now);
+            self.route.sweep(now);
+            let TcpFamilies { opened, open, closed, read_bytes, write_bytes } = &self.tcp;
+            for counters in [opened, closed, read_bytes, write_bytes, &self.refused, &self.resent] {
+                counters.sweep(now);
+            }
+            open.sweep(now);
+        }
+    }
+
     /// Counts a connection that was closed as soon as it was accepted.
     pub(crate) fn connection_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.series(&Labels::direction(direction).and("reason", reason)).increment();
@@ -75,5 +94,37 @@ impl HttpFamilies {
     fn new(room: &Room) -> Arc<Self> {
         let (requests, responses, latency) = (Family::new(room), Family::new(room), Family::new(room));
         Arc::new(Self { requests, responses, latency })
+    }
+
+    fn sweep(&self, now: std::time::Instant) {
+        let Self { requests, responses, latency } = self;
+        requests.sweep(now);
+        responses.sweep(now);
+        latency.sweep(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn series_that_nobody_uses_make_room_even_if_the_metrics_are_never_read() {
+        let metrics = Metrics::with_room(5);
+        let labels = |dst| Labels::default().and("dst", dst);
+        for dst in ["a", "b", "c"] {
+            metrics.http.latency.series(&labels(dst));
+        }
+        metrics.tcp.open.series(&labels("a"));
+        metrics.resent.series(&labels("a")).increment();
+        let held = metrics.tcp.opened.series(&labels("beyond"));
+        assert_eq!(Arc::strong_count(&held), 2, "counts under overflow");
+        assert!(tokio::time::timeout(Duration::from_secs(800), metrics.forget_unused()).await.is_err());
+        for dst in ["d", "e", "f", "g", "h"] {
+            metrics.tcp.opened.series(&labels(dst)).increment();
+        }
+        let shown = metrics.tcp.opened.scrape(Instant::now().into_std());
+        assert!(shown.iter().all(|(labels, _)| *labels != Labels::overflow()), "{shown:?}");
+        assert_eq!(shown.len(), 5);
     }
 }

@@ -25,7 +25,14 @@ const CANCELED: u32 = 1;
 /// The largest gRPC code there is, UNAUTHENTICATED.
 const LARGEST_GRPC_CODE: u32 = 16;
 
-/// The series of requests that are alike, with the ends that they have had so far.
+/// Stands for every status that HTTP does not have.
+const OTHER_STATUS: u16 = 600;
+
+/// Most ends that are at hand for requests that are alike. Far more than a service has; what answers with every status
+/// there is finds its series by their labels again, and holds on to none that it does not come back to.
+const MOST_ENDS: usize = 32;
+
+/// The series of requests that are alike, with the ends that they have had lately.
 pub(crate) struct HttpSeries {
     families: Arc<HttpFamilies>,
     labels: Labels,
@@ -37,7 +44,7 @@ pub(crate) struct HttpSeries {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
     classification: Classification,
-    /// None where no response came.
+    /// None where no response came; [`OTHER_STATUS`] at most.
     status: Option<u16>,
     /// None where the response was not gRPC, or had no status.
     grpc: Option<u32>,
@@ -82,6 +89,9 @@ impl HttpSeries {
     fn ended(&self, end: End, start: Instant, now: Instant) {
         let mut ends = self.ends.borrow_mut();
         let index = ends.iter().position(|known| known.end == end).unwrap_or_else(|| {
+            if ends.len() == MOST_ENDS {
+                ends.remove(0);
+            }
             ends.push(self.resolve(end));
             ends.len() - 1
         });
@@ -100,8 +110,7 @@ impl HttpSeries {
         );
         let mut of_latency = self.labels.clone();
         if let Some(status) = end.status {
-            // What is no status of HTTP's comes from traffic, and must not make series without bound.
-            let status = if (100..600).contains(&status) { status.to_string() } else { "other".to_owned() };
+            let status = if status < OTHER_STATUS { status.to_string() } else { "other".to_owned() };
             labels = labels.and("status_code", status.clone());
             of_latency = of_latency.and("status_code", status);
         }
@@ -219,7 +228,8 @@ impl RequestRecord {
         };
         let end = End {
             classification,
-            status: self.status.map(|status| status.as_u16()),
+            // What is no status comes from traffic, and must not make series without bound.
+            status: self.status.map(|status| status.as_u16().min(OTHER_STATUS)),
             grpc: match grpc {
                 GrpcOutcome::Status(code) => Some(code.min(LARGEST_GRPC_CODE + 1)),
                 GrpcOutcome::NotGrpc | GrpcOutcome::Missing => None,
@@ -250,9 +260,11 @@ impl fmt::Debug for HttpSeries {
     }
 }
 
-/// Whether the message says that it is gRPC.
+/// Whether the message says that it is gRPC. gRPC-Web (`application/grpc-web`) is not: it has its status in the body.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let value = headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let subtype = value.and_then(|value| value.strip_prefix(b"application/grpc"));
+    matches!(subtype, Some([] | [b'+' | b';', ..]))
 }
 
 /// The gRPC status in a header or trailer block. One that is no number counts as none.
@@ -328,6 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn grpc_is_told_from_grpc_web_which_has_no_status_that_is_missed() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web-text+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(&headers(&[("content-type", content_type)])), expected, "{content_type}");
+        }
+        let (metrics, route, _) = fixture();
+        let mut record = RequestRecord::start(&route, String::new);
+        record.responded(StatusCode::OK, &headers(&[("content-type", "application/grpc-web+proto")]));
+        record.finish();
+        assert_eq!(responses(&metrics.route), ["classification=success status_code=200 1"]);
+    }
+
+    #[test]
     fn a_client_that_goes_away_is_a_failure_only_if_it_had_no_answer() {
         let (metrics, route, _) = fixture();
         drop(RequestRecord::start(&route, String::new));
@@ -355,5 +386,22 @@ mod tests {
         }
         let expected = ["classification=success status_code=200 1", "classification=success status_code=other 2"];
         assert_eq!(responses(&metrics.route), expected);
+        assert_eq!(route.series.ends.borrow().len(), 2);
+    }
+
+    #[test]
+    fn a_server_that_answers_with_every_status_is_counted_and_not_remembered() {
+        let (metrics, route, _) = fixture();
+        for _ in 0..2 {
+            for status in 100..1000 {
+                let mut record = RequestRecord::start(&route, String::new);
+                record.responded(StatusCode::from_u16(status).unwrap(), &headers(&[]));
+                record.finish();
+            }
+        }
+        let shown = responses(&metrics.route);
+        assert_eq!(shown.len(), 501);
+        assert!(shown.contains(&"classification=success status_code=404 2".to_owned()), "{shown:?}");
+        assert_eq!(route.series.ends.borrow().len(), MOST_ENDS);
     }
 }

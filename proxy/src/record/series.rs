@@ -171,10 +171,9 @@ impl<M: Metric> Family<M> {
         metric
     }
 
-    /// Every series to be shown, in a fixed order; forgets those that nobody has held or changed for a while.
-    pub(crate) fn scrape(&self, now: Instant) -> Vec<(Labels, Arc<M>)> {
-        let mut series = self.lock();
-        series.retain(|_, entry| {
+    /// Forgets the series that nobody has held or changed for a while.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.lock().retain(|_, entry| {
             let changes = entry.metric.changes();
             if changes != entry.seen || Arc::strong_count(&entry.metric) > 1 {
                 (entry.seen, entry.unchanged_since) = (changes, now);
@@ -185,6 +184,12 @@ impl<M: Metric> Family<M> {
             }
             keep
         });
+    }
+
+    /// Every series to be shown, in a fixed order.
+    pub(crate) fn scrape(&self, now: Instant) -> Vec<(Labels, Arc<M>)> {
+        self.sweep(now);
+        let series = self.lock();
         let mut shown: Vec<_> = series.iter().map(|(labels, entry)| (labels.clone(), entry.metric.clone())).collect();
         shown.sort_by(|(one, _), (other, _)| one.cmp(other));
         if self.overflow.changes() > 0 {
