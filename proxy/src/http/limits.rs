@@ -1,4 +1,4 @@
-//! The bounds on what one HTTP connection may take, the same towards clients and servers.
+//! The bounds on what one HTTP connection may take, towards clients and servers the same but where it is said.
 
 /// Most bytes of a message's head, HTTP/1 and HTTP/2. Beyond it a request gets 431. Also the most that is read ahead of
 /// an HTTP/1 body.
@@ -12,8 +12,12 @@ pub(crate) const STREAMS: u32 = 1000;
 /// at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 
-/// The same for all bodies of an HTTP/2 connection together.
+/// The same for all bodies of a client's HTTP/2 connection together.
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The same for a connection to a server. Many clients share it, and one that does not read its response must not keep
+/// the others from theirs; so it is far larger than the window of one stream, and those bound the memory.
+pub(crate) const SHARED_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Bytes of one HTTP/2 body that wait to be written.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;

@@ -70,7 +70,7 @@ pub(super) async fn send(
     while let Some(sender) = connections.http1.take() {
         match attempt(connections, sender, request).await {
             // Closed by the server while it was idle: the next one.
-            Err(Failure::ConnectionLost) => {}
+            Err(Failure::ConnectionLost) if request.can_be_sent_again() => {}
             ended => return ended,
         }
     }

@@ -42,6 +42,9 @@ const MOST_CONNECTIONS: usize = 16;
 /// Streams that a server is expected to take until it says so; RFC 9113 recommends no less.
 const LIKELY_STREAMS: usize = 100;
 
+/// Streams that are opened until the server has said how many it takes: it would refuse those beyond.
+const FIRST_STREAMS: usize = 1;
+
 /// Attempts to find a connection that has not just gone away.
 const TRIES: usize = 3;
 
@@ -63,7 +66,7 @@ struct Connection {
 /// How much of a connection is in use.
 struct Load {
     streams: Cell<usize>,
-    /// What the server takes at once; a guess until it has answered.
+    /// What the server takes at once; a guess until its settings have been seen.
     most_streams: Cell<usize>,
     answered: Cell<bool>,
     last_used: Cell<Instant>,
@@ -183,21 +186,27 @@ async fn stream(connections: &Rc<Connections>) -> Result<(SendRequest<RequestBod
             return Ok(stream);
         }
         let opening = connections.http2.opening.borrow().clone();
-        let opening = opening.unwrap_or_else(|| {
-            let opening = open(connections.clone()).boxed_local().shared();
-            *connections.http2.opening.borrow_mut() = Some(opening.clone());
-            opening
-        });
-        opening.await?;
+        opening.unwrap_or_else(|| start_to_open(connections)).await?;
     }
 }
 
-/// Opens one connection for all who wait.
+/// Opens one connection for all who wait, in a task of its own: those who wait may all give up, and what they began has to
+/// be brought to its end nevertheless. It holds the connections no longer than opening one may take.
+fn start_to_open(connections: &Rc<Connections>) -> Opening {
+    let task = tokio::task::spawn_local(open(connections.clone()));
+    let opening = task.map(|ended| ended.unwrap_or(Err(Failure::ConnectionLost))).boxed_local().shared();
+    *connections.http2.opening.borrow_mut() = Some(opening.clone());
+    opening
+}
+
 async fn open(connections: Rc<Connections>) -> Result<(), Failure> {
     let opened = handshake(&connections).await;
     // Who comes from now on starts anew.
     *connections.http2.opening.borrow_mut() = None;
+    // Retired ones take it too, for those who wait already: it is closed when they are let go of.
     connections.http2.open.borrow_mut().push(opened?);
+    // Perhaps nobody waits any more.
+    connections.reap_later();
     Ok(())
 }
 
@@ -206,9 +215,8 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
     let (stream, record) = connect(address, connections.connector.connect_timeout, &connections.series).await?;
     let (sender, connection) = Builder::new(LocalExecutor)
         .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
-        // Until the server has said how many streams it takes, one at a time: it would refuse those beyond.
-        .initial_max_send_streams(1)
+        .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
+        .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buf_size(limits::SEND_BUFFER)
         .handshake(TokioIo::new(Counted::new(stream, record)))
@@ -230,8 +238,9 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
                 seen.task.set(Some(cx.waker().clone()));
             }
             let polled = connection.as_mut().poll(cx);
-            if seen.answered.get() {
-                seen.most_streams.set(connection.current_max_send_streams().max(1));
+            let most_streams = connection.current_max_send_streams();
+            if seen.answered.get() || most_streams != FIRST_STREAMS {
+                seen.most_streams.set(most_streams.max(1));
             }
             polled
         });
@@ -240,4 +249,40 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
         }
     });
     Ok(Connection { sender, load })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{
+            Metrics,
+            labels::{Direction, Labels, Peer},
+            tcp::TcpSeries,
+        },
+        upstream::Connector,
+    };
+    use std::rc::Weak;
+    use tokio::{io::AsyncReadExt, net::TcpListener, task::LocalSet, time::timeout};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_waits_for_any_more_ends_with_those_of_its_address() {
+        let case = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let series = TcpSeries::new(&Metrics::new(), Peer::Destination, &Labels::direction(Direction::Outbound));
+            let connector = Connector { connect_timeout: LIMIT, idle_timeout: LIMIT };
+            let connections = Connections::new(listener.local_addr().unwrap(), connector, series);
+            assert!(stream(&connections).now_or_never().is_none(), "given up while the connection is being opened");
+            connections.retire();
+            let held: Weak<Connections> = Rc::downgrade(&connections);
+            drop(connections);
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            // The end of the connection.
+            accepted.read_to_end(&mut Vec::new()).await.unwrap();
+            assert_eq!(held.strong_count(), 0);
+        };
+        timeout(LIMIT, LocalSet::new().run_until(case)).await.unwrap();
+    }
 }

@@ -114,6 +114,57 @@ fn a_server_that_takes_few_streams_gets_more_connections() {
 }
 
 #[test]
+fn a_server_that_takes_few_streams_and_has_not_answered_yet_gets_more_connections_too() {
+    run(async {
+        let reached = Rc::new(Cell::new(0));
+        let count = reached.clone();
+        let application = http2_server(2, move |_, _| {
+            count.set(count.get() + 1);
+            std::future::pending()
+        })
+        .await;
+        let proxy = OutboundProxy::balancing(Protocol::Http2, &[endpoint(application, false)]);
+        let client = http2_client(proxy.address).await;
+        let mut waiting = Vec::new();
+        for expected in 1..=6 {
+            let mut client = client.clone();
+            waiting.push(tokio::task::spawn_local(async move { client.send_request(get("/")).await }));
+            while reached.get() < expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // The server's settings come with its connection, and are not waited for.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(sum(&proxy.metrics, "tcp_open_total", &["peer=\"dst\""]), 3.0);
+    });
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_stop_another() {
+    run(async {
+        let application = http2_server(100, |request, _| async move {
+            let blocks = if request.uri().path() == "/large" { 1024 } else { 1 };
+            let blocks = stream::repeat(Bytes::from_static(&[0; 16_384])).take(blocks);
+            let frames = blocks.map(|block| Ok::<_, Infallible>(Frame::data(block)));
+            Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)))
+        })
+        .await;
+        let proxy = OutboundProxy::balancing(Protocol::Http2, &[endpoint(application, false)]);
+        let mut stalled = Vec::new();
+        for _ in 0..5 {
+            let mut client = http2_client(proxy.address).await;
+            stalled.push((client.send_request(get("/large")).await.unwrap(), client));
+        }
+        // As much as ever will is on its way to those who do not read.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut client = http2_client(proxy.address).await;
+        let body = client.send_request(get("/small")).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 16_384);
+        assert_eq!(sum(&proxy.metrics, "tcp_open_total", &["peer=\"dst\""]), 1.0, "all share a connection");
+    });
+}
+
+#[test]
 fn messages_of_both_directions_pass_as_they_come_and_the_status_ends_them() {
     run(async {
         let application = http2_server(100, |request: Request<Incoming>, _| async {
