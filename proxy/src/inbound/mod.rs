@@ -31,7 +31,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
@@ -98,7 +98,7 @@ struct Worker {
     detect_timeout: Duration,
     connector: Connector,
     known: RefCell<Known>,
-    addresses: RefCell<HashMap<SocketAddr, Rc<Address>>>,
+    addresses: RefCell<HashMap<SocketAddr, Kept>>,
     reports: Reports,
 }
 
@@ -116,6 +116,24 @@ struct Known {
 struct Address {
     connections: Rc<Connections>,
     server_first: ServerFirst,
+}
+
+/// How an address is kept for the next connection to it.
+#[derive(Debug)]
+enum Kept {
+    /// Its port is in the configuration, which has a bound.
+    Known(Rc<Address>),
+    /// Any other port: only while a connection uses it, for whoever scans ports must not fill the proxy's memory.
+    Other(Weak<Address>),
+}
+
+impl Kept {
+    fn address(&self) -> Option<Rc<Address>> {
+        match self {
+            Self::Known(address) => Some(address.clone()),
+            Self::Other(address) => address.upgrade(),
+        }
+    }
 }
 
 /// One client's connection, held by all that goes on in it.
@@ -185,15 +203,26 @@ impl Worker {
         .clone()
     }
 
+    /// An address of the pod as `port` has it now. One from before the configuration changed is counted under other labels:
+    /// the connections that use it keep it, and what it has idle is closed in time.
     fn address(&self, address: SocketAddr, port: &Port) -> Rc<Address> {
         let mut addresses = self.addresses.borrow_mut();
-        let new = || {
-            Rc::new(Address {
-                connections: Connections::new(address, self.connector, port.opened.clone()),
-                server_first: ServerFirst::default(),
-            })
-        };
-        addresses.entry(address).or_insert_with(new).clone()
+        if let Some(kept) = addresses.get(&address).and_then(Kept::address)
+            && Arc::ptr_eq(kept.connections.series(), &port.opened)
+        {
+            return kept;
+        }
+        if addresses.len() == addresses.capacity() {
+            // Rather than to grow, to let go of what nothing uses: of each entry once per time that it could have been added.
+            addresses.retain(|_, kept| kept.address().is_some());
+        }
+        let new = Rc::new(Address {
+            connections: Connections::new(address, self.connector, port.opened.clone()),
+            server_first: ServerFirst::default(),
+        });
+        let kept = if port.is_known() { Kept::Known(new.clone()) } else { Kept::Other(Rc::downgrade(&new)) };
+        addresses.insert(address, kept);
+        new
     }
 
     /// `pod/<namespace>/<name>`, empty until it is known. Asked for only where something failed.
@@ -211,6 +240,64 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use conduit_model::{InboundPort, Protocol, Workload, WorkloadKind};
+
+    fn worker(own: &Arc<Own>) -> Worker {
+        Worker {
+            own: own.clone(),
+            terminating: own.terminating(),
+            metrics: Metrics::new(),
+            drain: drain::channel().1,
+            detect_timeout: Duration::ZERO,
+            connector: Connector { connect_timeout: Duration::ZERO, idle_timeout: Duration::ZERO },
+            known: RefCell::default(),
+            addresses: RefCell::default(),
+            reports: Reports::new(),
+        }
+    }
+
+    fn configured(ports: &[u16]) -> Arc<Inbound> {
+        let workload = Workload {
+            namespace: "shop".into(),
+            service_account: "web".into(),
+            kind: WorkloadKind::Deployment,
+            name: "web".into(),
+            pod: "web-1".into(),
+        };
+        let port = |port: &u16| InboundPort { port: *port, protocol: Protocol::Detect, services: Vec::new() };
+        Arc::new(Inbound { workload, ports: ports.iter().map(port).collect(), terminating: false })
+    }
+
+    fn at(worker: &Worker, port: u16) -> Rc<Address> {
+        worker.address(SocketAddr::from(([10, 0, 0, 1], port)), &worker.port(port))
+    }
+
+    #[test]
+    fn a_port_that_comes_into_the_configuration_is_counted_as_such_from_then_on() {
+        let own = Own::new();
+        let worker = worker(&own);
+        let before = at(&worker, 8080);
+        assert!(Rc::ptr_eq(&before, &at(&worker, 8080)), "connections at the same time share it");
+        own.apply(configured(&[8080]));
+        let after = at(&worker, 8080);
+        assert!(Arc::ptr_eq(after.connections.series(), &worker.port(8080).opened));
+        assert!(!Rc::ptr_eq(&before, &after));
+        drop(before);
+        assert!(Rc::ptr_eq(&after, &at(&worker, 8080)));
+    }
+
+    #[test]
+    fn a_scan_of_ports_leaves_nothing_behind() {
+        let own = Own::new();
+        own.apply(configured(&[8080]));
+        let worker = worker(&own);
+        let known = Rc::downgrade(&at(&worker, 8080));
+        for port in 10_000..30_000 {
+            at(&worker, port);
+        }
+        assert!(worker.addresses.borrow().capacity() < 100);
+        assert!(known.upgrade().is_some());
+    }
 
     fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()

@@ -66,6 +66,11 @@ impl Port {
         })
     }
 
+    /// Whether the configuration has it.
+    pub(super) fn is_known(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// The route that `request` takes, and the series of the Service that it is for.
     pub(super) fn route<B>(&self, request: &Request<B>) -> (&Rc<RouteSeries>, &Rc<HttpSeries>) {
         let meant = self.config.as_ref().and_then(|config| config.service(headers::host(request).as_deref()));
