@@ -1,6 +1,6 @@
 //! Where a Service's connections can go.
 
-use super::{Compiled, Trace, outbound::left_to_kube_proxy};
+use super::{Compiled, Trace, outbound::left_to_kube_proxy, protocol};
 use crate::index::{Fact, Pod, Service, View, service::ServicePort, slice::SliceEndpoint};
 use conduit_model::Endpoint;
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -16,14 +16,24 @@ pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSe
         trace.depends_on(Fact::Service(service.name.clone()));
         trace.depends_on(Fact::Endpoints(service.name.clone()));
         let port = service.port(address.port()).filter(|_| !left_to_kube_proxy(view, service))?;
+        // What it says of opaque ports is said of its pods'.
+        trace.depends_on(Fact::Namespace(service.name.namespace.clone()));
         Some(of_port(view, service, port, address.is_ipv4()))
     });
     trace.give(Ok(endpoints))
 }
 
-/// A pod at one of its addresses.
-pub(super) fn endpoint(pod: &Pod, address: SocketAddr) -> Endpoint {
-    Endpoint { address, workload: pod.workload.clone(), meshed: pod.meshed }
+/// A pod at one of its addresses. It is meshed there only if its proxy answers for the port: where bytes pass it by, or
+/// pass through it unread, a `conduit-error` header is the application's own word, and proves nothing. Of what makes a
+/// port opaque, the pod's annotation and its namespace's are looked at, by which it can differ from what its clients'
+/// proxies take the Service for; a TrafficPolicy on the pod alone can do so too, and is not.
+pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr) -> Endpoint {
+    let (port, namespace) = (address.port(), view.namespace(&pod.name.namespace));
+    let of_pod = (format!("pod/{}", pod.name), &pod.opaque_ports);
+    let of_namespace = namespace.map(|known| (format!("namespace/{}", pod.name.namespace), &known.opaque_ports));
+    // Annotations that cannot be read may list any port.
+    let opaque = protocol::listed([of_pod].into_iter().chain(of_namespace), port).unwrap_or(true);
+    Endpoint { address, workload: pod.workload.clone(), meshed: pod.is_meshed_at(port) && !opaque }
 }
 
 /// The endpoints that are ready; where none is, those that are about to stop but still serve, as kube-proxy does
@@ -41,7 +51,7 @@ fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool) -> En
     let those = |wanted: &dyn Fn(&SliceEndpoint) -> bool| -> EndpointSet {
         let chosen = known.iter().filter(|(endpoint, _, _)| wanted(endpoint));
         let addressed = chosen.map(|(e, pod, target)| (SocketAddr::new(e.address, *target), pod));
-        addressed.map(|(address, pod)| (address, endpoint(pod, address))).collect()
+        addressed.map(|(address, pod)| (address, endpoint(view, pod, address))).collect()
     };
     let ready = those(&|endpoint| endpoint.ready || service.publish_not_ready);
     if ready.is_empty() { those(&|endpoint| endpoint.serving && endpoint.terminating) } else { ready }

@@ -95,6 +95,6 @@ fn to_pod(view: &View, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Res
         protocol: pod_protocol(view, pod, address.port(), trace)?,
         service: None,
         routes: Vec::new(),
-        forward: Forward::Direct { reason: DirectReason::Pod, endpoint: Some(endpoint(pod, address)) },
+        forward: Forward::Direct { reason: DirectReason::Pod, endpoint: Some(endpoint(view, pod, address)) },
     })
 }

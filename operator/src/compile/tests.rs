@@ -103,6 +103,36 @@ fn a_service_is_balanced_over_the_pods_of_the_addresses_family() {
 }
 
 #[test]
+fn an_endpoint_is_meshed_only_where_its_proxy_reads_what_passes() {
+    let annotated = |key: &str, value: &str| format!("labels: {{app: web}}, annotations: {{{key}: \"{value}\"}}");
+    let opaque = "config.conduit.io/opaque-ports";
+    for (from, to, meshed) in [
+        ("labels: {app: web}", annotated(opaque, "9000"), true),
+        ("labels: {app: web}", annotated(opaque, "8080"), false),
+        ("labels: {app: web}", annotated(opaque, "x"), false),
+        ("metadata: {name: shop}", format!("metadata: {{name: shop, annotations: {{{opaque}: \"8080\"}}}}"), false),
+        (
+            "initContainers: [",
+            "initContainers: [{name: conduit-init, args: [--skip-inbound-ports=8080]}, ".into(),
+            false,
+        ),
+    ] {
+        assert!(SHOP.contains(from));
+        let index = index(&SHOP.replace(from, &to));
+        let found = endpoints(&index.view(), address("10.96.0.1:80")).config.unwrap().unwrap();
+        assert_eq!(found.into_values().map(|endpoint| endpoint.meshed).collect::<Vec<_>>(), [meshed], "{to}");
+    }
+    let skipped =
+        SHOP.replace("initContainers: [", "initContainers: [{name: conduit-init, args: [--skip-inbound-ports=1]}, ");
+    for (at, meshed) in [("10.1.0.1:8080", true), ("10.1.0.1:1", false)] {
+        let Forward::Direct { endpoint: Some(pod), .. } = outbound_of(&index(&skipped), at).forward else {
+            panic!("{at} is a pod")
+        };
+        assert_eq!(pod.meshed, meshed, "{at}");
+    }
+}
+
+#[test]
 fn services_that_a_balancer_cannot_stand_in_for_are_left_to_kube_proxy() {
     let service = |spec: &str| {
         format!(

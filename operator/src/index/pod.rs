@@ -10,6 +10,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 /// Name of the container that makes a pod a part of the mesh.
 const PROXY_CONTAINER: &str = "conduit-proxy";
+/// Name of the container that redirects the pod's connections to the proxy.
+const INIT_CONTAINER: &str = "conduit-init";
+/// Its argument that says which of the pod's ports it leaves out.
+const SKIP_INBOUND_PORTS: &str = "--skip-inbound-ports=";
 /// Label by which a Deployment tells its ReplicaSets apart.
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 /// How long after its scheduled time a CronJob's pod can be created and still be recognised by its name, in minutes.
@@ -36,6 +40,8 @@ pub struct Pod {
     pub opaque_ports: AnnotatedPorts,
     /// A proxy serves its connections.
     pub meshed: bool,
+    /// Its ports whose incoming connections bypass the proxy all the same.
+    pub skipped_ports: PortSet,
     /// It has been told to stop.
     pub terminating: bool,
     /// It has run to its end, and its addresses may belong to another pod.
@@ -80,16 +86,30 @@ impl Pod {
             host_network: spec.host_network == Some(true),
             opaque_ports: PortSet::opaque(metadata.annotations.as_ref()),
             meshed: init.iter().any(|container| container.name == PROXY_CONTAINER),
+            skipped_ports: skipped_ports(&init),
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             ports: spec.containers.iter().chain(init.iter().filter(|c| serves(c))).flat_map(ports).collect(),
         }
     }
 
+    /// Whether a proxy serves the connections to this port of it.
+    pub fn is_meshed_at(&self, port: u16) -> bool {
+        self.meshed && !self.skipped_ports.contains(port)
+    }
+
     /// The container port of this name.
     pub fn named_port(&self, name: &str) -> Option<u16> {
         self.ports.iter().find(|port| port.name == name).map(|port| port.port)
     }
+}
+
+/// The ports that the pod's redirection leaves out: as it was set up when the pod was made, whatever annotations and
+/// defaults say now. A list that cannot be read may hold any port.
+fn skipped_ports(init: &[v1::Container]) -> PortSet {
+    let args = init.iter().filter(|container| container.name == INIT_CONTAINER).flat_map(|init| &init.args).flatten();
+    let list = args.filter_map(|arg| arg.strip_prefix(SKIP_INBOUND_PORTS)).next_back();
+    PortSet::parse(list.unwrap_or_default()).unwrap_or_else(|_| PortSet::all())
 }
 
 /// Whether an init container is a sidecar of the application's own, which runs as long as the pod.
@@ -177,6 +197,23 @@ mod tests {
             ("example.org/v1", "ReplicaSet", "web-7d4b9".into(), WorkloadKind::Pod, "web-7d4b9-x2x2x".into()),
         ] {
             assert_eq!(owned_by(api, kind, &owner), (expected, name), "{api} {kind} {owner}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_the_redirection_leaves_out_is_not_meshed() {
+        for (args, meshed) in [
+            (serde_json::json!(["--inbound-port=4143"]), [true, true]),
+            (serde_json::json!(["--skip-inbound-ports=25,8000-8010", "--skip-outbound-ports=9000"]), [false, true]),
+            (serde_json::json!(["--skip-inbound-ports=all of them"]), [false, false]),
+        ] {
+            let pod = pod(serde_json::json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {
+                "initContainers": [
+                    {"name": "conduit-init", "args": args}, {"name": "conduit-proxy", "restartPolicy": "Always"},
+                ],
+                "containers": [{"name": "app"}],
+            }}));
+            assert_eq!([8005, 9000].map(|port| pod.is_meshed_at(port)), meshed, "{args}");
         }
     }
 

@@ -20,6 +20,11 @@ impl PortSet {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(range).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Every port.
+    pub fn all() -> Self {
+        Self(vec![1..=u16::MAX])
+    }
+
     /// Whether `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
