@@ -143,6 +143,7 @@ impl Client {
             Ok(stream) => stream,
             Err(e) => {
                 self.failed(e.to_string());
+                self.sink.directory.set_online(false);
                 return Attempt { lived: Duration::ZERO, orderly: false };
             }
         };

@@ -66,12 +66,14 @@ impl Directory {
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<SocketAddr>) {
         let (wanted, rx) = mpsc::unbounded_channel();
         let destinations = Mutex::default();
-        let online = watch::Sender::new(false);
+        // Until the first attempt to reach an operator has ended, one is hoped for.
+        let online = watch::Sender::new(true);
         (Arc::new(Self { destinations, wanted, online, start: Instant::now() }), rx)
     }
 
     /// Says whether an operator answers now. While none does, a destination of which nothing is known passes through at
-    /// once; while one does, the first connection waits for its answer.
+    /// once; while one does, the first connection waits for its answer. So it does until the first attempt to reach one
+    /// has ended: an application's first connections may be those that it keeps for life, and they come at once.
     pub fn set_online(&self, online: bool) {
         self.online.send_if_modified(|was| std::mem::replace(was, online) != online);
     }
@@ -286,10 +288,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unknown_destination_passes_through_at_once_while_no_operator_answers() {
         let (directory, _wanted) = Directory::new();
+        directory.set_online(false);
         let held = directory.destination(address("10.96.0.1:80"));
         let before = Instant::now();
         assert_eq!(*directory.known(&held, Duration::from_secs(1)).await, Outbound::unknown());
         assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_comes_before_the_operator_could_be_reached_waits_for_it() {
+        let (directory, _wanted) = Directory::new();
+        let held = directory.destination(address("10.96.0.1:80"));
+        let reach = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            directory.set_online(true);
+            held.apply_config(balanced());
+            held.apply_endpoints(EndpointUpdate::Whole(vec![endpoint("10.0.0.1:80")]));
+        };
+        let (config, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), reach);
+        assert_eq!(config, balanced());
+
+        let (directory, _wanted) = Directory::new();
+        let held = directory.destination(address("10.96.0.1:80"));
+        let fail = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            directory.set_online(false);
+        };
+        let before = Instant::now();
+        let (config, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), fail);
+        assert_eq!((&*config, before.elapsed()), (&Outbound::unknown(), Duration::from_millis(100)));
     }
 
     #[tokio::test(start_paused = true)]
