@@ -14,7 +14,7 @@ PROFILE ?= test-image
 # Builds are kept outside the checkout, by hash of what decides whether they can be reused.
 CONDUIT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conduit
 ifndef CARGO_TARGET_DIR
-CARGO_TARGET_DIR := $(CONDUIT_CACHE)/cargo/$(shell { cat Cargo.lock; rustc -vV; } | sha256sum | cut -c1-16)
+CARGO_TARGET_DIR := $(CONDUIT_CACHE)/cargo/$(shell { cat Cargo.lock; rustc -vV 2>/dev/null; } | sha256sum | cut -c1-16)
 endif
 export CONDUIT_CACHE CARGO_TARGET_DIR
 IMAGES = $(CARGO_TARGET_DIR)/images/$(PROFILE)
@@ -55,7 +55,7 @@ cluster-test: ## the tests of e2e/cluster, and that a cluster leaves nothing beh
 # --- what the code is held to
 
 .PHONY: test
-test: ## everything below, and the cases on a real cluster, with the seconds of each stage
+test: ## format, lints, and every test but benchmarks, with the seconds of each stage
 	@hack/test.sh
 
 .PHONY: check-format
@@ -91,7 +91,7 @@ chart-test: ## the chart: lint, the same bytes twice, and that bad values are re
 # --- on a real cluster
 
 .PHONY: e2e
-e2e: images ## the cases on a fresh cluster; CASE=name for one, KEEP=1 to use a running cluster and leave it
+e2e: images ## the cases; a running cluster CLUSTER is removed first, or with KEEP=1 used and left; CASE=name for one
 	@PROFILE=$(PROFILE) CLUSTER=$(CLUSTER) KEEP=$(KEEP) hack/e2e.sh $(CASE)
 
 .PHONY: demo
@@ -99,7 +99,7 @@ demo: ## a real Kubernetes, the mesh, a demo shop under load, and its golden met
 	@hack/demo.sh
 
 .PHONY: demo-down
-demo-down: ## remove every trace of the demo; the build cache stays
+demo-down: ## remove the demo's cluster and all it left; the build cache stays
 	@$(cluster) down --name demo
 	@echo "the build cache stays, in $(CONDUIT_CACHE)"
 

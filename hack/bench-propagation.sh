@@ -13,7 +13,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --quiet --profile test-image --target "$host" \
     -p conduit-e2e --bin bench-propagation
 trap 'hack/cluster down' EXIT
-make --no-print-directory cluster-up
+make --no-print-directory cluster-up CLUSTER="$CLUSTER" PROFILE="$PROFILE"
 KUBECONFIG=$(hack/cluster kubeconfig)
 export KUBECONFIG
 hack/install.sh

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CLUSTER=demo PROFILE=release
 : "${CARGO_TARGET_DIR:?is set by make: run make demo}"
+((EUID == 0)) || { echo 'the cluster takes root (namespaces, mounts): run make demo as root' >&2; exit 1; }
 
 say() { printf '\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
 [[ -t 1 ]] || say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
@@ -16,14 +17,15 @@ say 'what this machine needs'
 make --no-print-directory prerequisites
 
 say 'building Conduit as users get it: minutes the first time, seconds from then on'
-make --no-print-directory images
+# Said outright: a value on the command line of make would come before the environment's.
+make --no-print-directory images PROFILE="$PROFILE"
 # With the flags of the images, so that what they were built from is not built again.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --quiet --release --target "$host" -p conduit
 conduit=$CARGO_TARGET_DIR/$host/release/conduit
 
 say 'starting a real Kubernetes, called demo'
-make --no-print-directory cluster-up
+make --no-print-directory cluster-up CLUSTER="$CLUSTER" PROFILE="$PROFILE"
 KUBECONFIG=$(hack/cluster kubeconfig)
 export KUBECONFIG
 
@@ -77,6 +79,6 @@ printf '\n'
 say 'the mesh stays; what to try next:'
 cat <<NEXT
   export KUBECONFIG=$KUBECONFIG PATH=${conduit%/*}:\$PATH; conduit stat -n shop -o wide
-  hack/cluster kubectl -- -n shop edit sp front.shop.svc.cluster.local    # the next request goes by what you change
+  hack/cluster kubectl -- -n shop edit sp front.shop.svc.cluster.local    # the next request is counted by what you change
   hack/cluster kubectl -- -n shop rollout restart deployment front        # then: hack/cluster kubectl -- -n shop logs deploy/load -f
 NEXT

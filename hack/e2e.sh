@@ -36,7 +36,7 @@ finish() {
     else
         say 'removing the cluster'
         down
-        ((outcome == 0)) || say 'to look around after a failure: make e2e KEEP=1 CASE=name'
+        ((outcome == 0)) || say 'to look around after a failure: make e2e KEEP=1 CASE=name, which uses the cluster that runs'
     fi
     exit "$outcome"
 }
