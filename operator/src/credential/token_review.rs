@@ -16,13 +16,15 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// How long the API server's answer about a token is believed. A pod that was deleted can open a stream for that long; its
 /// stream tells it nothing that it was not told before.
 const CACHED: Duration = Duration::from_secs(10);
 /// Answers held at most; all are forgotten when there are more, which costs one check each.
 const CAPACITY: usize = 4096;
+/// Reviews under way at most; further ones wait. Whoever invents tokens costs the API server no more than that at a time.
+const AT_ONCE: usize = 16;
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
@@ -34,12 +36,13 @@ type Answer = Result<ProvenWorkload, CredentialError>;
 pub struct TokenReviews {
     api: Api<TokenReview>,
     answers: Mutex<HashMap<[u8; 32], (Instant, Answer)>>,
+    under_way: Semaphore,
 }
 
 impl TokenReviews {
     /// Checks tokens with the API server of `client`.
     pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client), answers: Mutex::default() }
+        Self { api: Api::all(client), answers: Mutex::default(), under_way: Semaphore::new(AT_ONCE) }
     }
 
     async fn review(&self, token: &str) -> Answer {
@@ -78,6 +81,11 @@ impl CheckToken for TokenReviews {
     fn check<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Answer> {
         async move {
             let digest = Sha256::digest(token).into();
+            if let Some(answer) = self.remembered(&digest) {
+                return answer;
+            }
+            let _turn = self.under_way.acquire().await.expect("it is never closed");
+            // Another stream may have come with the same token while this one waited.
             if let Some(answer) = self.remembered(&digest) {
                 return answer;
             }
@@ -215,6 +223,25 @@ mod tests {
             assert!(matches!(reviews.check("token").await, Err(CredentialError::Unavailable(_))));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_tokens_are_reviewed_at_once_than_allowed() {
+        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, highest) = (Arc::clone(&open), Arc::clone(&most));
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let (open, most) = (Arc::clone(&counted), Arc::clone(&highest));
+            async move {
+                most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                open.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, std::convert::Infallible>(Response::builder().status(500).body(Body::empty()).unwrap())
+            }
+        });
+        let reviews = TokenReviews::new(Client::new(service, "default"));
+        let tokens: Vec<_> = (0..3 * AT_ONCE).map(|number| number.to_string()).collect();
+        let answers = futures::future::join_all(tokens.iter().map(|token| reviews.check(token))).await;
+        assert_eq!((answers.len(), most.load(Ordering::SeqCst)), (3 * AT_ONCE, AT_ONCE));
     }
 
     #[test]
