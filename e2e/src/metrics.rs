@@ -79,7 +79,7 @@ fn sample(line: &str) -> Option<Sample> {
     })
 }
 
-/// A connection to the admin server of a pod's proxy, kept from one request to the next.
+/// A connection to the admin server of a pod's proxy, which answers one request on it.
 ///
 /// The length of a response says where it ends: a forwarded port is closed only a second after its server closed it.
 pub struct Admin {

@@ -1,13 +1,13 @@
 //! How long a change takes: from the PATCH of a ServiceProfile sent to the first request that a client's proxy records under
 //! the new route, under load.
 //!
-//! Each change renames the Service's one route. The proxy's metrics are read over one kept connection, again as soon as
-//! the last reading is there; the time between two readings is the resolution, and is printed. The result goes to people,
+//! Each change renames the Service's one route. The proxy's metrics are read through the API server, again as soon as the
+//! last reading is there; the time between two readings is the resolution, and is printed. The result goes to people,
 //! and nothing is asserted on it: a time is no test.
 
 use anyhow::{Context, Result};
 use conduit_crds::ServiceProfile;
-use conduit_e2e::{Case, Mesh, manifest, metrics::Admin};
+use conduit_e2e::{Case, Mesh, manifest};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -42,7 +42,7 @@ spec: {{routes: [{{name: start, condition: {{pathRegex: /.*}}}}]}}
     .await?;
     let traffic = case.traffic("client", "http://echo", RATE).await?;
     let client = case.pod("client").await?.metadata.name.context("a pod without a name")?;
-    let mut readings = Readings { admin: Admin::connect(&case, &client).await?, gaps: Vec::new() };
+    let mut readings = Readings { case: case.clone(), client, gaps: Vec::new() };
     readings.wait_for("start").await?;
 
     let profiles: Api<ServiceProfile> = Api::namespaced(case.cluster.client.clone(), &case.namespace);
@@ -70,7 +70,9 @@ spec: {{routes: [{{name: start, condition: {{pathRegex: /.*}}}}]}}
 
 /// Readings of a proxy's metrics, one after the other.
 struct Readings {
-    admin: Admin,
+    case: Case,
+    /// The pod whose proxy is read.
+    client: String,
     /// Time between readings.
     gaps: Vec<Duration>,
 }
@@ -82,7 +84,7 @@ impl Readings {
         let labels = [("direction", "outbound"), ("rt_route", route)];
         let mut last = begin;
         while begin.elapsed() < PATIENCE {
-            let scrape = self.admin.scrape().await?;
+            let scrape = self.case.scrape(&self.client).await?;
             let now = Instant::now();
             self.gaps.push(now - last);
             last = now;
