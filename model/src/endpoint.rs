@@ -14,8 +14,45 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Who runs there.
     pub workload: Workload,
-    /// Whether a proxy serves its inbound connections.
-    pub meshed: bool,
+    /// What serves its inbound connections.
+    pub proxy: EndpointProxy,
+}
+
+/// What serves an endpoint's inbound connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointProxy {
+    /// The application itself.
+    None,
+    /// A proxy that is to get plaintext, because policy says so.
+    Plaintext,
+    /// A proxy that takes mutual TLS, and proves to be the endpoint's workload.
+    Mtls,
+}
+
+impl EndpointProxy {
+    /// Whether there is a proxy.
+    pub fn is_meshed(self) -> bool {
+        self != Self::None
+    }
+
+    fn to_wire(self) -> wire::EndpointProxy {
+        match self {
+            Self::None => wire::EndpointProxy::None,
+            Self::Plaintext => wire::EndpointProxy::Plaintext,
+            Self::Mtls => wire::EndpointProxy::Mtls,
+        }
+    }
+
+    fn from_wire(value: i32) -> Result<Self, WireError> {
+        match wire::EndpointProxy::try_from(value) {
+            Ok(wire::EndpointProxy::None) => Ok(Self::None),
+            Ok(wire::EndpointProxy::Plaintext) => Ok(Self::Plaintext),
+            Ok(wire::EndpointProxy::Mtls) => Ok(Self::Mtls),
+            Ok(wire::EndpointProxy::Unspecified) | Err(_) => {
+                Err(WireError::new("proxy", format!("must be none, plaintext or mTLS, was {value}")))
+            }
+        }
+    }
 }
 
 impl Endpoint {
@@ -24,7 +61,7 @@ impl Endpoint {
         wire::Endpoint {
             address: Some(address_to_wire(self.address)),
             workload: Some(self.workload.to_wire()),
-            meshed: self.meshed,
+            proxy: self.proxy.to_wire().into(),
         }
     }
 
@@ -35,7 +72,7 @@ impl Endpoint {
         Ok(Self {
             address: address_from_wire(address).map_err(|e| e.within("address"))?,
             workload: Workload::from_wire(workload).map_err(|e| e.within("workload"))?,
-            meshed: message.meshed,
+            proxy: EndpointProxy::from_wire(message.proxy)?,
         })
     }
 }
@@ -118,7 +155,7 @@ mod tests {
                 name: "web".into(),
                 pod: pod.into(),
             },
-            meshed: true,
+            proxy: EndpointProxy::Mtls,
         }
     }
 

@@ -1,12 +1,16 @@
 //! What a proxy does with connections to its own pod.
 
 use crate::{
+    mtls::{InboundMtls, OutboundTlsMode},
     outbound::ServicePort,
     protocol::Protocol,
     route::Route,
+    target::{ip_from_wire, ip_to_wire},
     wire::{self, WireError, each, required},
     workload::Workload,
 };
+use bytes::Bytes;
+use std::{fmt, net::IpAddr};
 
 /// The inbound configuration of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,14 @@ pub struct Inbound {
     pub ports: Vec<InboundPort>,
     /// The pod has been told to stop: serve on, and ask peers to go elsewhere.
     pub terminating: bool,
+    /// What is taken on ports that are not here.
+    pub mtls: InboundMtls,
+    /// Where the kubelet's probes come from.
+    pub probe_networks: Vec<Network>,
+    /// The roots of the mesh, X.509 in DER; the one that signs now is the first.
+    pub trust_bundle: Vec<Bytes>,
+    /// What holds for destinations of which the proxy knows nothing.
+    pub unknown_destinations: OutboundTlsMode,
 }
 
 /// What is known of one port of the pod.
@@ -28,6 +40,80 @@ pub struct InboundPort {
     pub protocol: Protocol,
     /// The Services that select the pod and lead to this port, oldest first.
     pub services: Vec<InboundService>,
+    /// What is taken on it.
+    pub mtls: InboundMtls,
+    /// The kubelet's probes of it.
+    pub probes: Vec<Probe>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    ip: IpAddr,
+    prefix_length: u8,
+}
+
+/// A probe of the kubelet, which has no identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// An HTTP or gRPC request with this path; its query does not count.
+    Path(String),
+    /// The application's own TLS, in which no path can be seen.
+    Tls,
+}
+
+impl Network {
+    /// The addresses that begin with the first `prefix_length` bits of `ip`; none where it has fewer bits.
+    pub fn new(ip: IpAddr, prefix_length: u8) -> Option<Self> {
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        (prefix_length <= bits).then_some(Self { ip, prefix_length })
+    }
+
+    /// Whether `ip` is one of them.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let shifted = |bits: u128, width: u32| bits.checked_shr(width - u32::from(self.prefix_length)).unwrap_or(0);
+        match (self.ip, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => shifted(own.to_bits().into(), 32) == shifted(ip.to_bits().into(), 32),
+            (IpAddr::V6(own), IpAddr::V6(ip)) => shifted(own.to_bits(), 128) == shifted(ip.to_bits(), 128),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    fn to_wire(self) -> wire::Network {
+        wire::Network { ip: ip_to_wire(self.ip), prefix_length: self.prefix_length.into() }
+    }
+
+    fn from_wire(message: wire::Network) -> Result<Self, WireError> {
+        let ip = ip_from_wire("ip", &message.ip)?;
+        let network = u8::try_from(message.prefix_length).ok().and_then(|length| Self::new(ip, length));
+        network.ok_or_else(|| {
+            let found = message.prefix_length;
+            WireError::new("prefix_length", format!("must not be longer than the address, was {found}"))
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix_length)
+    }
+}
+
+impl Probe {
+    fn to_wire(&self) -> wire::Probe {
+        let probe = match self {
+            Self::Path(path) => wire::probe::Probe::Path(path.clone()),
+            Self::Tls => wire::probe::Probe::Tls(wire::TlsProbe {}),
+        };
+        wire::Probe { probe: Some(probe) }
+    }
+
+    fn from_wire(message: wire::Probe) -> Result<Self, WireError> {
+        Ok(match required("probe", message.probe)? {
+            wire::probe::Probe::Path(path) => Self::Path(path),
+            wire::probe::Probe::Tls(_) => Self::Tls,
+        })
+    }
 }
 
 /// A Service by which clients reach a port of the pod.
@@ -42,6 +128,19 @@ pub struct InboundService {
 }
 
 impl Inbound {
+    /// What holds for a pod of which no more than this is known.
+    pub fn of(workload: Workload) -> Self {
+        Self {
+            workload,
+            ports: Vec::new(),
+            terminating: false,
+            mtls: InboundMtls::DEFAULT,
+            probe_networks: Vec::new(),
+            trust_bundle: Vec::new(),
+            unknown_destinations: OutboundTlsMode::Prefer,
+        }
+    }
+
     /// What is known of `port`.
     pub fn port(&self, port: u16) -> Option<&InboundPort> {
         self.ports.iter().find(|known| known.port == port)
@@ -53,6 +152,10 @@ impl Inbound {
             workload: Some(self.workload.to_wire()),
             ports: self.ports.iter().map(InboundPort::to_wire).collect(),
             terminating: self.terminating,
+            mtls: Some(self.mtls.to_wire()),
+            probe_networks: self.probe_networks.iter().map(|network| network.to_wire()).collect(),
+            trust_bundle: self.trust_bundle.iter().map(|root| root.to_vec()).collect(),
+            unknown_destinations: self.unknown_destinations.to_wire().into(),
         }
     }
 
@@ -62,6 +165,10 @@ impl Inbound {
             workload: Workload::from_wire(required("workload", message.workload)?).map_err(|e| e.within("workload"))?,
             ports: each("ports", message.ports, InboundPort::from_wire)?,
             terminating: message.terminating,
+            mtls: InboundMtls::from_wire("mtls", message.mtls)?,
+            probe_networks: each("probe_networks", message.probe_networks, Network::from_wire)?,
+            trust_bundle: message.trust_bundle.into_iter().map(Bytes::from).collect(),
+            unknown_destinations: OutboundTlsMode::from_wire("unknown_destinations", message.unknown_destinations)?,
         })
     }
 }
@@ -79,6 +186,8 @@ impl InboundPort {
             port: self.port.into(),
             protocol: self.protocol.to_wire().into(),
             services: self.services.iter().map(InboundService::to_wire).collect(),
+            mtls: Some(self.mtls.to_wire()),
+            probes: self.probes.iter().map(Probe::to_wire).collect(),
         }
     }
 
@@ -87,6 +196,8 @@ impl InboundPort {
             port: wire::port("port", message.port)?,
             protocol: Protocol::from_wire("protocol", message.protocol)?,
             services: each("services", message.services, InboundService::from_wire)?,
+            mtls: InboundMtls::from_wire("mtls", message.mtls)?,
+            probes: each("probes", message.probes, Probe::from_wire)?,
         })
     }
 }
@@ -112,7 +223,11 @@ impl InboundService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::WorkloadKind;
+    use crate::{mtls::InboundMtlsMode, route::ObjectRef, workload::WorkloadKind};
+
+    fn policy() -> ObjectRef {
+        ObjectRef { kind: "TrafficPolicy".into(), namespace: "shop".into(), name: "strict".into() }
+    }
 
     fn service(name: &str) -> InboundService {
         let fqdn = format!("{name}.shop.svc.cluster.local");
@@ -136,8 +251,14 @@ mod tests {
                 port: 8080,
                 protocol: Protocol::Detect,
                 services: vec![service("old"), service("new")],
+                mtls: InboundMtls { mode: InboundMtlsMode::Strict, source: Some(policy()) },
+                probes: vec![Probe::Path("/ready".into()), Probe::Tls],
             }],
             terminating: true,
+            mtls: InboundMtls::DEFAULT,
+            probe_networks: vec![Network::new([10, 0, 0, 1].into(), 32).unwrap()],
+            trust_bundle: vec![Bytes::from_static(b"a root")],
+            unknown_destinations: OutboundTlsMode::Prefer,
         }
     }
 
@@ -154,5 +275,28 @@ mod tests {
         assert_eq!(of(Some("10.0.0.1")), Some("old"));
         assert_eq!(of(None), Some("old"));
         assert!(inbound.port(9).is_none());
+    }
+
+    #[test]
+    fn a_network_holds_the_addresses_of_its_family_that_begin_as_it_does() {
+        let network = |ip: &str, length| Network::new(ip.parse().unwrap(), length);
+        for (net, ip, expected) in [
+            (network("10.1.2.3", 16), "10.1.255.1", true),
+            (network("10.1.2.3", 16), "10.2.0.1", false),
+            (network("10.1.2.3", 32), "10.1.2.3", true),
+            (network("10.1.2.3", 32), "10.1.2.2", false),
+            (network("0.0.0.0", 0), "203.0.113.9", true),
+            (network("0.0.0.0", 0), "::1", false),
+            (network("::", 0), "2001:db8::1", true),
+            (network("2001:db8::", 64), "2001:db8::9", true),
+            (network("2001:db8::", 64), "2001:db8:0:1::9", false),
+        ] {
+            assert_eq!(net.unwrap().contains(ip.parse().unwrap()), expected, "{ip}");
+        }
+        assert_eq!((network("10.0.0.0", 33), network("::", 129)), (None, None));
+        let mut message = inbound().to_wire();
+        message.probe_networks[0].prefix_length = 33;
+        let error = Inbound::from_wire(message).unwrap_err().to_string();
+        assert_eq!(error, "probe_networks[0].prefix_length: must not be longer than the address, was 33");
     }
 }

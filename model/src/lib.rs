@@ -8,21 +8,25 @@
 pub mod class;
 pub mod endpoint;
 pub mod inbound;
+pub mod mtls;
 pub mod outbound;
 pub mod protocol;
 pub mod route;
 pub mod settings;
+pub mod spiffe;
 pub mod target;
 pub mod version;
 pub mod wire;
 pub mod workload;
 
 pub use class::{Classification, GrpcOutcome, ResponseClass, ResponseMatch, classify};
-pub use endpoint::{Endpoint, EndpointUpdate};
-pub use inbound::{Inbound, InboundPort, InboundService};
+pub use endpoint::{Endpoint, EndpointProxy, EndpointUpdate};
+pub use inbound::{Inbound, InboundPort, InboundService, Network, Probe};
+pub use mtls::{InboundMtls, InboundMtlsMode, OutboundTls, OutboundTlsMode, Transport};
 pub use outbound::{DirectReason, Forward, Outbound, ServicePort};
 pub use protocol::Protocol;
 pub use route::{ObjectRef, PathRegex, RequestMatch, Route};
+pub use spiffe::{IdentityError, SpiffeId, TrustDomain};
 pub use target::Target;
 pub use version::Version;
 pub use wire::WireError;

@@ -2,6 +2,7 @@
 
 use crate::{
     endpoint::Endpoint,
+    mtls::{OutboundTls, OutboundTlsMode},
     protocol::Protocol,
     route::Route,
     wire::{self, WireError, each, required},
@@ -19,6 +20,8 @@ pub struct Outbound {
     pub routes: Vec<Route>,
     /// Where connections go.
     pub forward: Forward,
+    /// Whether they are encrypted.
+    pub tls: OutboundTls,
 }
 
 /// Where connections to a destination go.
@@ -129,13 +132,15 @@ impl Forward {
 }
 
 impl Outbound {
-    /// What a proxy does with an address of which it was told nothing: bytes pass through to where they were going.
-    pub fn unknown() -> Self {
+    /// What a proxy does with an address of which it was told nothing: bytes pass through to where they were going, if
+    /// `tls` lets what cannot be authenticated pass.
+    pub fn unknown(tls: OutboundTlsMode) -> Self {
         Self {
             protocol: Protocol::Opaque,
             service: None,
             routes: Vec::new(),
             forward: Forward::Direct { reason: DirectReason::UnknownAddress, endpoint: None },
+            tls: OutboundTls { mode: tls, source: None },
         }
     }
 
@@ -146,6 +151,7 @@ impl Outbound {
             service: self.service.as_ref().map(ServicePort::to_wire),
             routes: self.routes.iter().map(Route::to_wire).collect(),
             forward: Some(self.forward.to_wire()),
+            tls: Some(self.tls.to_wire()),
         }
     }
 
@@ -156,6 +162,7 @@ impl Outbound {
             service: message.service.map(ServicePort::from_wire).transpose().map_err(|e| e.within("service"))?,
             routes: each("routes", message.routes, Route::from_wire)?,
             forward: Forward::from_wire(required("forward", message.forward)?)?,
+            tls: OutboundTls::from_wire("tls", message.tls)?,
         })
     }
 }
@@ -177,15 +184,16 @@ mod tests {
             service: Some(service),
             routes: Vec::new(),
             forward: Forward::Balance,
+            tls: OutboundTls::DEFAULT,
         };
-        for outbound in [balanced, Outbound::unknown()] {
+        for outbound in [balanced, Outbound::unknown(OutboundTlsMode::Require)] {
             assert_eq!(Outbound::from_wire(outbound.to_wire()), Ok(outbound));
         }
     }
 
     #[test]
     fn a_protocol_of_a_later_version_is_refused_with_its_field() {
-        let mut message = Outbound::unknown().to_wire();
+        let mut message = Outbound::unknown(OutboundTlsMode::Prefer).to_wire();
         message.protocol = 99;
         assert_eq!(Outbound::from_wire(message).unwrap_err().to_string(), "protocol: must be a protocol, was 99");
     }

@@ -32,6 +32,18 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+impl ObjectRef {
+    /// Writes the reference as a message.
+    pub fn to_wire(&self) -> wire::ObjectRef {
+        wire::ObjectRef { kind: self.kind.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// Reads a reference.
+    pub fn from_wire(message: wire::ObjectRef) -> Self {
+        Self { kind: message.kind, namespace: message.namespace, name: message.name }
+    }
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.kind.to_lowercase(), self.namespace, self.name)
@@ -160,11 +172,7 @@ impl Route {
             name: self.name.clone(),
             condition: Some(self.condition.to_wire()),
             response_classes: self.response_classes.iter().map(ResponseClass::to_wire).collect(),
-            source: Some(wire::ObjectRef {
-                kind: self.source.kind.clone(),
-                namespace: self.source.namespace.clone(),
-                name: self.source.name.clone(),
-            }),
+            source: Some(self.source.to_wire()),
         }
     }
 
@@ -176,7 +184,7 @@ impl Route {
                 .map_err(|e| e.within("condition"))?,
             response_classes: each("response_classes", message.response_classes, ResponseClass::from_wire)?,
             name: message.name,
-            source: ObjectRef { kind: source.kind, namespace: source.namespace, name: source.name },
+            source: ObjectRef::from_wire(source),
         })
     }
 }

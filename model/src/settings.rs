@@ -62,9 +62,13 @@ settings! {
     POD_NAMESPACE = "CONDUIT_PROXY_POD_NAMESPACE", Some(""), "a namespace's name";
     /// Where the operator serves discovery.
     DISCOVERY_ADDRESS = "CONDUIT_PROXY_DISCOVERY_ADDRESS", None, "`host:port`; the host must be a name on the operator's certificate";
-    /// File with the certificates, in PEM, that the operator's certificate must be signed by; read again at each connection.
-    DISCOVERY_TRUST_FILE = "CONDUIT_PROXY_DISCOVERY_TRUST_FILE", None, "a path";
-    /// File with the service-account token that proves the workload; read again at each connection.
+    /// Where the operator issues certificates.
+    IDENTITY_ADDRESS = "CONDUIT_PROXY_IDENTITY_ADDRESS", None, "`host:port`; the host must be a name on the operator's certificate";
+    /// The trust domain of the mesh.
+    TRUST_DOMAIN = "CONDUIT_PROXY_TRUST_DOMAIN", Some("cluster.local"), "a trust domain, such as `cluster.local`";
+    /// File with the roots of the mesh, in PEM, by which the operator is trusted; read again at each connection to it.
+    TRUST_FILE = "CONDUIT_PROXY_TRUST_FILE", None, "a path";
+    /// File with the service-account token that proves the workload; read again for each certificate.
     TOKEN_FILE = "CONDUIT_PROXY_TOKEN_FILE", None, "a path";
     /// How long a first connection to a destination waits for the operator's answer before it passes through.
     DISCOVERY_TIMEOUT = "CONDUIT_PROXY_DISCOVERY_TIMEOUT", Some("1s"), "a duration, such as `1s`";

@@ -34,23 +34,24 @@ impl Target {
 }
 
 pub(crate) fn address_to_wire(address: SocketAddr) -> wire::SocketAddress {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    wire::SocketAddress { ip, port: address.port().into() }
+    wire::SocketAddress { ip: ip_to_wire(address.ip()), port: address.port().into() }
 }
 
 pub(crate) fn address_from_wire(message: wire::SocketAddress) -> Result<SocketAddr, WireError> {
-    let octets: &[u8] = &message.ip;
-    let ip = if let Ok(v4) = <[u8; 4]>::try_from(octets) {
-        IpAddr::from(v4)
-    } else if let Ok(v6) = <[u8; 16]>::try_from(octets) {
-        IpAddr::from(v6)
-    } else {
-        return Err(WireError::new("ip", format!("must have 4 or 16 bytes, had {}", octets.len())));
-    };
-    Ok(SocketAddr::new(ip, wire::port("port", message.port)?))
+    Ok(SocketAddr::new(ip_from_wire("ip", &message.ip)?, wire::port("port", message.port)?))
+}
+
+pub(crate) fn ip_to_wire(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+pub(crate) fn ip_from_wire(field: &str, octets: &[u8]) -> Result<IpAddr, WireError> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    let v6 = <[u8; 16]>::try_from(octets).map(IpAddr::from);
+    v4.or(v6).map_err(|_| WireError::new(field, format!("must have 4 or 16 bytes, had {}", octets.len())))
 }
 
 #[cfg(test)]

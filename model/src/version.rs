@@ -63,11 +63,11 @@ impl fmt::Debug for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Protocol;
+    use crate::{mtls::OutboundTlsMode, protocol::Protocol};
 
     #[test]
     fn a_version_is_a_function_of_the_content_alone() {
-        let one = Outbound::unknown();
+        let one = Outbound::unknown(OutboundTlsMode::Prefer);
         let other = Outbound { protocol: Protocol::Http2, ..one.clone() };
         assert_eq!(Version::of_outbound(&one), Version::of_outbound(&one.clone()));
         assert_ne!(Version::of_outbound(&one), Version::of_outbound(&other));
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_version_survives_its_bytes() {
-        let version = Version::of_outbound(&Outbound::unknown());
+        let version = Version::of_outbound(&Outbound::unknown(OutboundTlsMode::Prefer));
         assert_eq!(Version::from_bytes(&version.to_bytes()), Some(version));
         assert_eq!(Version::from_bytes(b"short"), None);
     }

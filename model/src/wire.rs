@@ -1,4 +1,4 @@
-//! The generated messages of the discovery contract, and the one error that reading them can give.
+//! The generated messages of the contracts, and the one error that reading them can give.
 //!
 //! Each type of this crate has `to_wire` and `from_wire` beside it. Reading is all or nothing: a message that holds
 //! something this proxy does not understand is refused whole, with the field's path.
@@ -6,6 +6,12 @@
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 mod generated {
     tonic::include_proto!("conduit.discovery.v1");
+}
+
+/// The messages of the identity contract.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod identity {
+    tonic::include_proto!("conduit.identity.v1");
 }
 
 pub use generated::*;

@@ -2,7 +2,7 @@
 
 use super::{Compiled, Trace, outbound::left_to_kube_proxy, protocol};
 use crate::index::{Fact, Pod, Service, View, service::ServicePort, slice::SliceEndpoint};
-use conduit_model::Endpoint;
+use conduit_model::{Endpoint, EndpointProxy};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// Endpoints by their address.
@@ -33,7 +33,11 @@ pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr) -> Endpoint 
     let of_namespace = namespace.map(|known| (format!("namespace/{}", pod.name.namespace), &known.opaque_ports));
     // Annotations that cannot be read may list any port.
     let opaque = protocol::listed([of_pod].into_iter().chain(of_namespace), port).unwrap_or(true);
-    Endpoint { address, workload: pod.workload.clone(), meshed: pod.is_meshed_at(port) && !opaque }
+    let proxy = match pod.is_meshed_at(port) && !opaque {
+        true => EndpointProxy::Plaintext,
+        false => EndpointProxy::None,
+    };
+    Endpoint { address, workload: pod.workload.clone(), proxy }
 }
 
 /// The endpoints that are ready; where none is, those that are about to stop but still serve, as kube-proxy does

@@ -9,7 +9,7 @@ use crate::index::{
     Fact, Pod, Service, View,
     service::{ServicePort, TargetPort},
 };
-use conduit_model::{Inbound, InboundPort, InboundService, Protocol};
+use conduit_model::{Inbound, InboundMtls, InboundPort, InboundService, Protocol};
 use std::collections::BTreeSet;
 
 /// The configuration of a pod's own proxy.
@@ -24,7 +24,8 @@ pub fn inbound(view: &View, pod: &Pod) -> Compiled<Inbound> {
     // Every port is looked at even where one fails, so that all that depends on it is known.
     let ports: Vec<_> = ports.collect();
     let ports = ports.into_iter().collect::<Result<_, _>>();
-    let config = ports.map(|ports| Inbound { workload: pod.workload.clone(), ports, terminating: pod.terminating });
+    let config =
+        ports.map(|ports| Inbound { ports, terminating: pod.terminating, ..Inbound::of(pod.workload.clone()) });
     trace.give(config)
 }
 
@@ -74,7 +75,13 @@ fn known_port(
     let leading = leading(pod, services, port);
     let protocol = declared(view, pod, &leading, port, trace);
     let services: Vec<_> = leading.iter().map(|(service, port)| known_service(view, service, port, trace)).collect();
-    Ok(InboundPort { port, protocol: protocol?, services: services.into_iter().collect::<Result<_, _>>()? })
+    Ok(InboundPort {
+        port,
+        protocol: protocol?,
+        services: services.into_iter().collect::<Result<_, _>>()?,
+        mtls: InboundMtls::DEFAULT,
+        probes: Vec::new(),
+    })
 }
 
 fn known_service(

@@ -9,7 +9,7 @@ use super::{
     routes::routes,
 };
 use crate::index::{Fact, Pod, Service, View, service::ServicePort};
-use conduit_model::{DirectReason, Forward, Outbound, Protocol};
+use conduit_model::{DirectReason, Forward, Outbound, OutboundTls, OutboundTlsMode, Protocol};
 use std::net::SocketAddr;
 
 /// The configuration of an address for clients in the namespace `client`.
@@ -21,13 +21,13 @@ pub fn outbound(view: &View, client: &str, address: SocketAddr) -> Compiled<Outb
             Some(port) => to_service(view, client, service, port, &mut trace),
             None => {
                 trace.depends_on(Fact::Service(service.name.clone()));
-                Ok(Outbound::unknown())
+                Ok(Outbound::unknown(OutboundTlsMode::Prefer))
             }
         }
     } else if let Some(pod) = view.pod_at(address.ip()) {
         to_pod(view, pod, address, &mut trace)
     } else {
-        Ok(Outbound::unknown())
+        Ok(Outbound::unknown(OutboundTlsMode::Prefer))
     };
     trace.give(config)
 }
@@ -59,7 +59,13 @@ fn to_service(
     if !backed_by_pods(view, service) {
         // Nobody knows who answers, such as for the API server itself: not one byte is touched.
         let forward = Forward::Direct { reason: DirectReason::LeftToKubeProxy, endpoint: None };
-        return Ok(Outbound { protocol: Protocol::Opaque, service: Some(named), routes: Vec::new(), forward });
+        return Ok(Outbound {
+            protocol: Protocol::Opaque,
+            service: Some(named),
+            routes: Vec::new(),
+            forward,
+            tls: OutboundTls::DEFAULT,
+        });
     }
     // Both are looked at before either can fail, so that every object that has a say knows its subscribers.
     let policy = policy::outbound_protocol(view, client, service, port, trace);
@@ -79,6 +85,7 @@ fn to_service(
             true => Forward::Direct { reason: DirectReason::LeftToKubeProxy, endpoint: None },
             false => Forward::Balance,
         },
+        tls: OutboundTls::DEFAULT,
     })
 }
 
@@ -96,5 +103,6 @@ fn to_pod(view: &View, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Res
         service: None,
         routes: Vec::new(),
         forward: Forward::Direct { reason: DirectReason::Pod, endpoint: Some(endpoint(view, pod, address)) },
+        tls: OutboundTls::DEFAULT,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::index::{Index, View, manifests::objects};
-use conduit_model::{DirectReason, Forward, Inbound, Outbound, Protocol};
+use conduit_model::{DirectReason, Forward, Inbound, Outbound, OutboundTlsMode, Protocol};
 use std::{net::SocketAddr, sync::RwLockReadGuard};
 
 /// An index that holds these documents.
@@ -96,10 +96,17 @@ fn a_service_is_balanced_over_the_pods_of_the_addresses_family() {
     assert_eq!(web.service.unwrap().to_string(), "Web.shop.svc.cluster.local:80");
     let found = endpoints(&index.view(), address("10.96.0.1:80")).config.unwrap().unwrap();
     let [(at, endpoint)] = found.into_iter().collect::<Vec<_>>().try_into().unwrap();
-    assert_eq!((at, endpoint.meshed, endpoint.workload.pod.as_str()), (address("10.1.0.1:8080"), true, "web-1"));
+    assert_eq!(
+        (at, endpoint.proxy.is_meshed(), endpoint.workload.pod.as_str()),
+        (address("10.1.0.1:8080"), true, "web-1")
+    );
     let ipv6 = endpoints(&index.view(), address("[fd00::1]:80")).config.unwrap().unwrap();
     assert!(ipv6.is_empty(), "the only slice is IPv4");
-    assert_eq!(outbound_of(&index, "10.96.0.1:81"), Outbound::unknown(), "the Service has no such port");
+    assert_eq!(
+        outbound_of(&index, "10.96.0.1:81"),
+        Outbound::unknown(OutboundTlsMode::Prefer),
+        "the Service has no such port"
+    );
 }
 
 #[test]
@@ -120,7 +127,11 @@ fn an_endpoint_is_meshed_only_where_its_proxy_reads_what_passes() {
         assert!(SHOP.contains(from));
         let index = index(&SHOP.replace(from, &to));
         let found = endpoints(&index.view(), address("10.96.0.1:80")).config.unwrap().unwrap();
-        assert_eq!(found.into_values().map(|endpoint| endpoint.meshed).collect::<Vec<_>>(), [meshed], "{to}");
+        assert_eq!(
+            found.into_values().map(|endpoint| endpoint.proxy.is_meshed()).collect::<Vec<_>>(),
+            [meshed],
+            "{to}"
+        );
     }
     let skipped =
         SHOP.replace("initContainers: [", "initContainers: [{name: conduit-init, args: [--skip-inbound-ports=1]}, ");
@@ -128,7 +139,7 @@ fn an_endpoint_is_meshed_only_where_its_proxy_reads_what_passes() {
         let Forward::Direct { endpoint: Some(pod), .. } = outbound_of(&index(&skipped), at).forward else {
             panic!("{at} is a pod")
         };
-        assert_eq!(pod.meshed, meshed, "{at}");
+        assert_eq!(pod.proxy.is_meshed(), meshed, "{at}");
     }
 }
 
@@ -228,7 +239,7 @@ fn addresses_that_are_nobodys_own_are_unknown() {
                 spec: {containers: []}\nstatus: {podIP: 10.1.0.9, phase: Succeeded}\n";
     let index = shop(host);
     for at in ["192.168.0.1:80", "10.1.0.9:80", "192.0.2.1:443"] {
-        assert_eq!(outbound_of(&index, at), Outbound::unknown(), "{at}");
+        assert_eq!(outbound_of(&index, at), Outbound::unknown(OutboundTlsMode::Prefer), "{at}");
     }
 }
 

@@ -274,7 +274,7 @@ impl Subscription {
             Content::Invalid(reason) if self.invalid.as_ref() == Some(reason) => return News::None,
             Content::Invalid(reason) => {
                 self.invalid = Some(reason.clone());
-                return News::Update(None, Update::Invalid(wire::Invalid { reason: reason.clone() }));
+                return News::Update(None, Update::Invalid(wire::Invalid { reason: reason.clone(), meanwhile: None }));
             }
             Content::Valid(version, resource) => (*version, resource),
         };

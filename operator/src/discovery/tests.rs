@@ -7,7 +7,7 @@ use crate::{
     index::{Index, Key, Kind, ObjectName, manifests::objects},
 };
 use conduit_model::{
-    Forward, Inbound, Outbound, Target, Version,
+    Forward, Inbound, Outbound, OutboundTlsMode, Target, Version,
     wire::{
         self, discovery_client::DiscoveryClient, discovery_server::DiscoveryServer, watch_request::Message,
         watch_response::Update,
@@ -242,7 +242,7 @@ async fn what_a_proxy_holds_already_is_not_sent_again_by_any_replica() {
 async fn endpoints_that_differ_from_what_a_proxy_names_are_sent_whole() {
     let operator = Operator::start();
     let mut proxy = operator.connect("web-1").await;
-    let stranger = Version::of_outbound(&Outbound::unknown());
+    let stranger = Version::of_outbound(&Outbound::unknown(OutboundTlsMode::Prefer));
     proxy.resume(web(), Vec::new(), stranger.to_bytes()).await;
     proxy.outbound().await;
     let (_, told) = proxy.endpoints().await;
@@ -429,7 +429,7 @@ async fn a_deleted_service_becomes_an_unknown_address() {
     proxy.outbound().await;
     proxy.endpoints().await;
     operator.index.delete(Key { kind: Kind::Service, name: ObjectName::new("shop", "web") });
-    assert_eq!(proxy.outbound().await, Outbound::unknown());
+    assert_eq!(proxy.outbound().await, Outbound::unknown(OutboundTlsMode::Prefer));
     operator.apply(&service("grpc"));
     assert_eq!(proxy.outbound().await.protocol, conduit_model::Protocol::Grpc);
 }

@@ -153,7 +153,7 @@ fn environment(config: &Config, settings: &Settings, probes: &[Rewrite]) -> Vec<
     ];
     let always = [
         (proxy_settings::DISCOVERY_ADDRESS, config.discovery_address.clone()),
-        (proxy_settings::DISCOVERY_TRUST_FILE, format!("{MOUNT_PATH}/{TRUST_BUNDLE_KEY}")),
+        (proxy_settings::TRUST_FILE, format!("{MOUNT_PATH}/{TRUST_BUNDLE_KEY}")),
         (proxy_settings::TOKEN_FILE, format!("{MOUNT_PATH}/{TOKEN_FILE}")),
         (proxy_settings::TCP_PROBE_PORTS, ports),
     ];

@@ -11,8 +11,8 @@ use crate::{
     outbound, record,
 };
 use conduit_model::{
-    Endpoint, EndpointUpdate, Forward, Outbound, Protocol, ServicePort, Target, Version, Workload, WorkloadKind,
-    wire::watch_response::Update as Message,
+    Endpoint, EndpointProxy, EndpointUpdate, Forward, Outbound, OutboundTls, Protocol, ServicePort, Target, Version,
+    Workload, WorkloadKind, wire::watch_response::Update as Message,
 };
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::{
@@ -52,7 +52,7 @@ async fn server(name: &'static str, tasks: &mut JoinSet<()>) -> Endpoint {
         name: "web".into(),
         pod: name.into(),
     };
-    Endpoint { address, workload, meshed: false }
+    Endpoint { address, workload, proxy: EndpointProxy::None }
 }
 
 /// The application's request through the proxy; the body of the answer.
@@ -107,6 +107,7 @@ async fn requests_go_where_the_operator_says_also_while_it_is_away() {
                 service: Some(port),
                 routes: Vec::new(),
                 forward: Forward::Balance,
+                tls: OutboundTls::DEFAULT,
             };
             tell(&mut stream, Version::of_outbound(&outbound), Message::Outbound(outbound.to_wire())).await;
             let whole = EndpointUpdate::Whole(vec![one.clone()]);

@@ -113,7 +113,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     let config = discovery::Config {
         operator: settings.discovery_address.clone(),
         credentials: OperatorCredentials {
-            trust_file: settings.discovery_trust_file.clone(),
+            trust_file: settings.trust_file.clone(),
             token_file: settings.token_file.clone(),
         },
         idle: settings.discovery_idle,

@@ -28,7 +28,7 @@ pub struct Settings {
     /// Where the operator serves discovery.
     pub discovery_address: HostPort,
     /// Certificates that the operator's must be signed by, in PEM.
-    pub discovery_trust_file: PathBuf,
+    pub trust_file: PathBuf,
     /// The token that proves the workload.
     pub token_file: PathBuf,
     /// How long a first connection waits for the operator's answer.
@@ -117,7 +117,7 @@ impl Settings {
         let pod_name = reader.value(&table::POD_NAME, |text| Ok(text.to_owned()));
         let pod_namespace = reader.value(&table::POD_NAMESPACE, |text| Ok(text.to_owned()));
         let discovery_address = reader.value(&table::DISCOVERY_ADDRESS, str::parse);
-        let discovery_trust_file = reader.value(&table::DISCOVERY_TRUST_FILE, |text| Ok(PathBuf::from(text)));
+        let trust_file = reader.value(&table::TRUST_FILE, |text| Ok(PathBuf::from(text)));
         let token_file = reader.value(&table::TOKEN_FILE, |text| Ok(PathBuf::from(text)));
         let discovery_timeout = reader.value(&table::DISCOVERY_TIMEOUT, duration);
         let discovery_idle = reader.value(&table::DISCOVERY_IDLE, duration);
@@ -145,7 +145,7 @@ impl Settings {
                 pod_name: pod_name?,
                 pod_namespace: pod_namespace?,
                 discovery_address: discovery_address?,
-                discovery_trust_file: discovery_trust_file?,
+                trust_file: trust_file?,
                 token_file: token_file?,
                 discovery_timeout: discovery_timeout?,
                 discovery_idle: discovery_idle?,
@@ -278,7 +278,7 @@ mod tests {
     const REQUIRED: [(&str, &str); 4] = [
         ("CONDUIT_PROXY_POD_IPS", "10.0.0.7, fd00::7"),
         ("CONDUIT_PROXY_DISCOVERY_ADDRESS", "conduit-operator.conduit.svc:8086"),
-        ("CONDUIT_PROXY_DISCOVERY_TRUST_FILE", "/trust/ca.crt"),
+        ("CONDUIT_PROXY_TRUST_FILE", "/trust/ca.crt"),
         ("CONDUIT_PROXY_TOKEN_FILE", "/token"),
     ];
 
@@ -325,7 +325,7 @@ mod tests {
             [
                 r#"CONDUIT_PROXY_POD_IPS must be IP addresses, separated by commas, was "10.0.0.7,here" ("here" is none)"#,
                 r#"CONDUIT_PROXY_DISCOVERY_ADDRESS must be `host:port`; the host must be a name on the operator's certificate, was "operator:0" ("0" is no port from 1 to 65535)"#,
-                "CONDUIT_PROXY_DISCOVERY_TRUST_FILE is required: a path",
+                "CONDUIT_PROXY_TRUST_FILE is required: a path",
                 "CONDUIT_PROXY_TOKEN_FILE is required: a path",
                 r#"CONDUIT_PROXY_DETECT_TIMEOUT must be a duration, such as `200ms`, was "fast""#,
                 r#"CONDUIT_PROXY_WORKERS must be a number from 1 to 64, was "65""#,

@@ -2,7 +2,8 @@
 
 use super::fake::{Operator, Running, Trust, client};
 use conduit_model::{
-    Endpoint, EndpointUpdate, Forward, Inbound, Outbound, Protocol, Target, Version, Workload, WorkloadKind,
+    Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version,
+    Workload, WorkloadKind,
     wire::{watch_request::Message as Request, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -33,17 +34,17 @@ fn workload() -> Workload {
 }
 
 fn inbound() -> Inbound {
-    Inbound { workload: workload(), ports: Vec::new(), terminating: false }
+    Inbound::of(workload())
 }
 
 fn balanced() -> Outbound {
-    Outbound { protocol: Protocol::Http1, forward: Forward::Balance, ..Outbound::unknown() }
+    Outbound { protocol: Protocol::Http1, forward: Forward::Balance, ..Outbound::unknown(OutboundTlsMode::Prefer) }
 }
 
 fn endpoints(octets: &[u8]) -> BTreeMap<SocketAddr, Endpoint> {
     let endpoint = |octet: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *octet], 8080));
-        (address, Endpoint { address, workload: workload(), meshed: true })
+        (address, Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls })
     };
     octets.iter().map(endpoint).collect()
 }
@@ -168,7 +169,7 @@ async fn with_no_operator_at_the_start_connections_pass_through_and_the_proxy_go
     let passing = tokio::time::timeout(Duration::from_secs(5), known(&running));
     assert_eq!(
         *passing.await.expect("that none answers is known before the time for an answer is over"),
-        Outbound::unknown()
+        Outbound::unknown(OutboundTlsMode::Prefer)
     );
     while running.inquiry.snapshot().await.unwrap().failure.is_none() {
         tokio::task::yield_now().await;

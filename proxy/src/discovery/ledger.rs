@@ -15,7 +15,7 @@
 
 use crate::upstream::directory::EndpointSet;
 use conduit_model::{
-    EndpointUpdate, Inbound, Outbound, Target, Version,
+    EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Target, Version,
     wire::{self, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -209,10 +209,10 @@ impl Held {
             (Target::Outbound(address), Some(Message::Endpoints(message))) => {
                 self.take_endpoints(address, version, message)
             }
-            (_, Some(Message::Invalid(wire::Invalid { reason }))) => {
+            (_, Some(Message::Invalid(wire::Invalid { reason, .. }))) => {
                 let default = match target {
                     Target::Outbound(address) if self.config.is_none() => {
-                        Some(Update::Outbound(address, Arc::new(Outbound::unknown())))
+                        Some(Update::Outbound(address, Arc::new(Outbound::unknown(OutboundTlsMode::Prefer))))
                     }
                     Target::Outbound(_) | Target::Inbound => None,
                 };

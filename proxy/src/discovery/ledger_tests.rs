@@ -3,7 +3,8 @@
 use super::ledger::*;
 use crate::upstream::directory::EndpointSet;
 use conduit_model::{
-    Endpoint, EndpointUpdate, Inbound, Outbound, Protocol, Target, Version, Workload, WorkloadKind,
+    Endpoint, EndpointProxy, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version, Workload,
+    WorkloadKind,
     wire::{self, watch_request::Message as Request, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -30,7 +31,7 @@ fn workload() -> Workload {
 fn set(last_octets: &[u8]) -> EndpointSet {
     let endpoint = |octet: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *octet], 8080));
-        (address, Arc::new(Endpoint { address, workload: workload(), meshed: true }))
+        (address, Arc::new(Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls }))
     };
     last_octets.iter().map(endpoint).collect()
 }
@@ -40,7 +41,7 @@ fn plain(endpoints: &EndpointSet) -> BTreeMap<SocketAddr, Endpoint> {
 }
 
 fn outbound(protocol: Protocol) -> Outbound {
-    Outbound { protocol, ..Outbound::unknown() }
+    Outbound { protocol, ..Outbound::unknown(OutboundTlsMode::Prefer) }
 }
 
 fn response(target: Target, version: Version, update: Message) -> wire::WatchResponse {
@@ -112,7 +113,11 @@ fn a_destination_is_subscribed_to_once_and_unsubscribed_from_once() {
     assert_eq!(sent(&ledger.wanted(address())), [""; 0]);
     assert_eq!(sent(&ledger.unused(address())), ["unsubscribe 10.96.0.1:80"]);
     assert_eq!(sent(&ledger.unused(address())), [""; 0]);
-    assert_eq!(ledger.hear(config(&Outbound::unknown())).verdict, Some(Verdict::Stale), "it was under way already");
+    assert_eq!(
+        ledger.hear(config(&Outbound::unknown(OutboundTlsMode::Prefer))).verdict,
+        Some(Verdict::Stale),
+        "it was under way already"
+    );
 }
 
 #[test]
@@ -123,7 +128,7 @@ fn what_can_be_read_comes_into_force_and_is_acknowledged() {
     assert_eq!(sent(&reaction), [format!("ack {}", Version::of_outbound(&http))]);
     assert_eq!(reaction.apply, Some(Update::Outbound(address(), Arc::new(http))));
 
-    let inbound = Inbound { workload: workload(), ports: Vec::new(), terminating: false };
+    let inbound = Inbound::of(workload());
     let message = Message::Inbound(inbound.to_wire());
     let reaction = ledger.hear(response(Target::Inbound, Version::of_inbound(&inbound), message));
     assert_eq!(reaction.apply, Some(Update::Inbound(Arc::new(inbound))));
@@ -148,23 +153,26 @@ fn what_cannot_be_read_is_refused_with_its_field_and_what_was_held_stays() {
 
 #[test]
 fn messages_that_make_no_sense_are_refused() {
-    let version = Version::of_outbound(&Outbound::unknown());
-    let inbound = Inbound { workload: workload(), ports: Vec::new(), terminating: false };
+    let version = Version::of_outbound(&Outbound::unknown(OutboundTlsMode::Prefer));
+    let inbound = Inbound::of(workload());
     for (message, expected) in [
         (response(target(), version, Message::Inbound(inbound.to_wire())), "update: must be one of an outbound target"),
         (
-            response(Target::Inbound, version, Message::Outbound(Outbound::unknown().to_wire())),
+            response(Target::Inbound, version, Message::Outbound(Outbound::unknown(OutboundTlsMode::Prefer).to_wire())),
             "update: must be one of an inbound target",
         ),
         (
-            wire::WatchResponse { update: None, ..config(&Outbound::unknown()) },
+            wire::WatchResponse { update: None, ..config(&Outbound::unknown(OutboundTlsMode::Prefer)) },
             "update: is required, and must be one that this proxy knows",
         ),
         (
-            wire::WatchResponse { version: vec![1, 2], ..config(&Outbound::unknown()) },
+            wire::WatchResponse { version: vec![1, 2], ..config(&Outbound::unknown(OutboundTlsMode::Prefer)) },
             "version: must have 16 bytes, had 2",
         ),
-        (wire::WatchResponse { target: None, ..config(&Outbound::unknown()) }, "target: is required"),
+        (
+            wire::WatchResponse { target: None, ..config(&Outbound::unknown(OutboundTlsMode::Prefer)) },
+            "target: is required",
+        ),
     ] {
         let reaction = subscribed().hear(message);
         assert_eq!(reaction.verdict, Some(Verdict::Rejected(expected.to_owned())));
@@ -177,13 +185,17 @@ fn an_object_that_the_operator_cannot_read_changes_nothing_that_is_held() {
     let invalid = || {
         response(
             target(),
-            Version::of_outbound(&Outbound::unknown()),
-            Message::Invalid(wire::Invalid { reason: "ServiceProfile shop/web".into() }),
+            Version::of_outbound(&Outbound::unknown(OutboundTlsMode::Prefer)),
+            Message::Invalid(wire::Invalid { reason: "ServiceProfile shop/web".into(), meanwhile: None }),
         )
     };
     let mut ledger = subscribed();
     let reaction = ledger.hear(invalid());
-    assert_eq!(reaction.apply, Some(Update::Outbound(address(), Arc::new(Outbound::unknown()))), "nothing was held");
+    assert_eq!(
+        reaction.apply,
+        Some(Update::Outbound(address(), Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)))),
+        "nothing was held"
+    );
     assert_eq!(sent(&reaction), [""; 0]);
 
     let http = outbound(Protocol::Http1);

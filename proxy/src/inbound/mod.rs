@@ -240,7 +240,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{InboundPort, Protocol, Workload, WorkloadKind};
+    use conduit_model::{InboundMtls, InboundPort, Protocol, Workload, WorkloadKind};
 
     fn worker(own: &Arc<Own>) -> Worker {
         Worker {
@@ -264,8 +264,14 @@ mod tests {
             name: "web".into(),
             pod: "web-1".into(),
         };
-        let port = |port: &u16| InboundPort { port: *port, protocol: Protocol::Detect, services: Vec::new() };
-        Arc::new(Inbound { workload, ports: ports.iter().map(port).collect(), terminating: false })
+        let port = |port: &u16| InboundPort {
+            port: *port,
+            protocol: Protocol::Detect,
+            services: Vec::new(),
+            mtls: InboundMtls::DEFAULT,
+            probes: Vec::new(),
+        };
+        Arc::new(Inbound { ports: ports.iter().map(port).collect(), ..Inbound::of(workload) })
     }
 
     fn at(worker: &Worker, port: u16) -> Rc<Address> {

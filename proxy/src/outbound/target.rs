@@ -10,7 +10,7 @@ use crate::{
     },
     upstream::{Balancer, Candidate, Connections, Connector, Ewma, directory::Destination},
 };
-use conduit_model::{Forward, Outbound};
+use conduit_model::{Forward, Outbound, OutboundTlsMode};
 use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
@@ -79,7 +79,9 @@ impl Target {
                 held.insert(Plan::new(newest.clone(), &self.metrics)).clone()
             }
             (_, Some(plan)) => plan.clone(),
-            (_, None) => held.insert(Plan::new(Arc::new(Outbound::unknown()), &self.metrics)).clone(),
+            (_, None) => {
+                held.insert(Plan::new(Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)), &self.metrics)).clone()
+            }
         }
     }
 
@@ -108,7 +110,7 @@ impl Target {
                 if let Some(endpoints) = &*self.destination.peek_endpoints() {
                     balancer.apply(endpoints, now, |endpoint, load| {
                         let labels = Labels::endpoint(plan.config.service.as_ref(), Some(&endpoint.workload));
-                        self.candidate(endpoint.address, endpoint.meshed, labels, load)
+                        self.candidate(endpoint.address, endpoint.proxy.is_meshed(), labels, load)
                     });
                 }
                 balancer.pick(tried, now)
@@ -117,7 +119,7 @@ impl Target {
                 let direct = || {
                     let workload = endpoint.as_ref().map(|endpoint| &endpoint.workload);
                     let labels = Labels::endpoint(plan.config.service.as_ref(), workload);
-                    let meshed = endpoint.as_ref().is_some_and(|endpoint| endpoint.meshed);
+                    let meshed = endpoint.as_ref().is_some_and(|endpoint| endpoint.proxy.is_meshed());
                     self.candidate(self.address(), meshed, labels, Ewma::among(std::iter::empty(), now))
                 };
                 tried.is_empty().then(|| self.direct.borrow_mut().get_or_insert_with(direct).clone())

@@ -90,7 +90,7 @@ mod tests {
         },
         upstream::{Connections, Connector},
     };
-    use conduit_model::{Workload, WorkloadKind};
+    use conduit_model::{EndpointProxy, Workload, WorkloadKind};
     use std::{collections::BTreeMap, time::Duration};
 
     const MS: Duration = Duration::from_millis(1);
@@ -105,7 +105,7 @@ mod tests {
         };
         let endpoint = |address: &&str| {
             let address = address.parse().unwrap();
-            (address, Arc::new(Endpoint { address, workload: workload.clone(), meshed: true }))
+            (address, Arc::new(Endpoint { address, workload: workload.clone(), proxy: EndpointProxy::Mtls }))
         };
         Arc::new(addresses.iter().map(endpoint).collect())
     }

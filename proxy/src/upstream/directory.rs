@@ -9,7 +9,7 @@
 //! destinations are not subscribed to, and pass through.
 
 use arc_swap::{ArcSwapOption, Guard};
-use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound};
+use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound, OutboundTlsMode};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -90,7 +90,7 @@ impl Directory {
             // Without a receiver discovery has ended, and the process with it.
             let _ = self.wanted.send(address);
         } else {
-            new.config.store(Some(Arc::new(Outbound::unknown())));
+            new.config.store(Some(Arc::new(Outbound::unknown(OutboundTlsMode::Prefer))));
             new.removed.store(true, Ordering::Relaxed);
         }
         Held::new(&new)
@@ -115,8 +115,8 @@ impl Directory {
         tokio::select! {
             biased;
             Some(config) = told => config,
-            _ = online.wait_for(|online| !online) => Arc::new(Outbound::unknown()),
-            () = tokio::time::sleep(within) => Arc::new(Outbound::unknown()),
+            _ = online.wait_for(|online| !online) => Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)),
+            () = tokio::time::sleep(within) => Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)),
         }
     }
 
@@ -264,7 +264,7 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{Workload, WorkloadKind};
+    use conduit_model::{EndpointProxy, Workload, WorkloadKind};
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -278,11 +278,11 @@ mod tests {
             name: "web".into(),
             pod: "web-1".into(),
         };
-        Endpoint { address: address(text), workload, meshed: true }
+        Endpoint { address: address(text), workload, proxy: EndpointProxy::Mtls }
     }
 
     fn balanced() -> Arc<Outbound> {
-        Arc::new(Outbound { forward: Forward::Balance, ..Outbound::unknown() })
+        Arc::new(Outbound { forward: Forward::Balance, ..Outbound::unknown(OutboundTlsMode::Prefer) })
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,7 +291,7 @@ mod tests {
         directory.set_online(false);
         let held = directory.destination(address("10.96.0.1:80"));
         let before = Instant::now();
-        assert_eq!(*directory.known(&held, Duration::from_secs(1)).await, Outbound::unknown());
+        assert_eq!(*directory.known(&held, Duration::from_secs(1)).await, Outbound::unknown(OutboundTlsMode::Prefer));
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
@@ -316,7 +316,10 @@ mod tests {
         };
         let before = Instant::now();
         let (config, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), fail);
-        assert_eq!((&*config, before.elapsed()), (&Outbound::unknown(), Duration::from_millis(100)));
+        assert_eq!(
+            (&*config, before.elapsed()),
+            (&Outbound::unknown(OutboundTlsMode::Prefer), Duration::from_millis(100))
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -326,7 +329,7 @@ mod tests {
         let held = directory.destination(address("10.96.0.1:80"));
         assert_eq!(wanted.try_recv(), Ok(address("10.96.0.1:80")));
         let before = Instant::now();
-        assert_eq!(*directory.known(&held, Duration::from_secs(1)).await, Outbound::unknown());
+        assert_eq!(*directory.known(&held, Duration::from_secs(1)).await, Outbound::unknown(OutboundTlsMode::Prefer));
         assert_eq!(before.elapsed(), Duration::from_secs(1));
 
         held.apply_config(balanced());
@@ -348,7 +351,7 @@ mod tests {
         let lose = async { directory.set_online(false) };
         let before = Instant::now();
         let (config, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), lose);
-        assert_eq!((&*config, before.elapsed()), (&Outbound::unknown(), Duration::ZERO));
+        assert_eq!((&*config, before.elapsed()), (&Outbound::unknown(OutboundTlsMode::Prefer), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,7 +382,7 @@ mod tests {
             wanted.try_recv().unwrap();
         }
         let one_more = directory.destination(address("10.2.0.1:80"));
-        assert_eq!(one_more.config().as_deref(), Some(&Outbound::unknown()));
+        assert_eq!(one_more.config().as_deref(), Some(&Outbound::unknown(OutboundTlsMode::Prefer)));
         assert!(wanted.try_recv().is_err());
         assert_eq!(directory.all().len(), MAX_DESTINATIONS);
     }

@@ -57,7 +57,7 @@ mod tests {
             name: "web".into(),
             pod: "web-1".into(),
         };
-        Arc::new(Inbound { workload, ports: Vec::new(), terminating })
+        Arc::new(Inbound { terminating, ..Inbound::of(workload) })
     }
 
     #[test]

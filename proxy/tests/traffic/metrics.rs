@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use conduit_model::{
-    Classification, EndpointUpdate, Forward, Outbound, Protocol, RequestMatch, ResponseClass, ResponseMatch,
-    route::PathRegex,
+    Classification, EndpointUpdate, Forward, Outbound, OutboundTls, Protocol, RequestMatch, ResponseClass,
+    ResponseMatch, route::PathRegex,
 };
 use http::{Method, Response};
 use std::sync::Arc;
@@ -91,6 +91,7 @@ fn routes_and_response_classes_apply_from_the_next_request_on() {
             service: Some(service_port()),
             routes: vec![book],
             forward: Forward::Balance,
+            tls: OutboundTls::DEFAULT,
         }));
         ask(&mut client, request, "none").await;
         let by_route = |route: &str, classification: &str| {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use conduit_model::{
-    Endpoint, EndpointUpdate, Forward, Inbound, InboundPort, InboundService, ObjectRef, Outbound, Protocol,
-    RequestMatch, Route, ServicePort, Workload, WorkloadKind,
+    Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, InboundMtls, InboundPort, InboundService, ObjectRef,
+    Outbound, OutboundTls, Protocol, RequestMatch, Route, ServicePort, Workload, WorkloadKind,
 };
 use conduit_proxy::{
     inbound,
@@ -62,7 +62,8 @@ pub fn route(name: &str, condition: RequestMatch) -> Route {
 }
 
 pub fn endpoint(address: SocketAddr, meshed: bool) -> Endpoint {
-    Endpoint { address, workload: workload("web"), meshed }
+    let proxy = if meshed { EndpointProxy::Plaintext } else { EndpointProxy::None };
+    Endpoint { address, workload: workload("web"), proxy }
 }
 
 /// An outbound proxy in front of the Service `web.shop`.
@@ -76,8 +77,13 @@ pub struct OutboundProxy {
 
 impl OutboundProxy {
     pub fn balancing(protocol: Protocol, endpoints: &[Endpoint]) -> Self {
-        let outbound =
-            Outbound { protocol, service: Some(service_port()), routes: Vec::new(), forward: Forward::Balance };
+        let outbound = Outbound {
+            protocol,
+            service: Some(service_port()),
+            routes: Vec::new(),
+            forward: Forward::Balance,
+            tls: OutboundTls::DEFAULT,
+        };
         let proxy = Self::start(outbound, "10.96.0.1:80".parse().unwrap());
         proxy.destination.apply_endpoints(EndpointUpdate::Whole(endpoints.to_vec()));
         proxy
@@ -126,8 +132,14 @@ impl InboundProxy {
             hosts: vec!["web".into(), "web.shop.svc.cluster.local".into()],
             routes: Vec::new(),
         };
-        let ports = vec![InboundPort { port: application.port(), protocol, services: vec![service] }];
-        let inbound = Inbound { workload: workload("web"), ports, terminating: false };
+        let ports = vec![InboundPort {
+            port: application.port(),
+            protocol,
+            services: vec![service],
+            mtls: InboundMtls::DEFAULT,
+            probes: Vec::new(),
+        }];
+        let inbound = Inbound { ports, ..Inbound::of(workload("web")) };
         let own = Own::new();
         own.apply(Arc::new(inbound.clone()));
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();

@@ -1,7 +1,7 @@
 //! Bytes that are not read.
 
 use crate::support::*;
-use conduit_model::{Forward, Outbound, Protocol};
+use conduit_model::{Forward, Outbound, OutboundTlsMode, Protocol};
 use std::{io, time::Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,7 +119,7 @@ fn a_connection_that_reaches_no_endpoint_is_reset_and_one_that_reaches_the_secon
 fn a_destination_that_nobody_knows_passes_through_to_its_address() {
     run(async {
         let outside = server(echo).await;
-        let proxy = OutboundProxy::start(Outbound::unknown(), outside);
+        let proxy = OutboundProxy::start(Outbound::unknown(OutboundTlsMode::Prefer), outside);
         let mut client = TcpStream::connect(proxy.address).await.unwrap();
         assert_eq!(ask(&mut client, "hello", "hello").await, "hello");
         assert_eq!(sum(&proxy.metrics, "tcp_open_total", &["peer=\"dst\"", "direction=\"outbound\""]), 1.0);
@@ -137,14 +137,14 @@ fn a_destination_that_becomes_known_is_balanced_from_the_next_connection_on() {
             })
             .await,
         );
-        let proxy = OutboundProxy::start(Outbound::unknown(), old);
+        let proxy = OutboundProxy::start(Outbound::unknown(OutboundTlsMode::Prefer), old);
         let mut client = TcpStream::connect(proxy.address).await.unwrap();
         assert_eq!(ask(&mut client, "old", "old").await, "old");
         proxy.destination.apply_endpoints(conduit_model::EndpointUpdate::Whole(vec![endpoint(new, false)]));
         proxy.destination.apply_config(std::sync::Arc::new(Outbound {
             service: Some(service_port()),
             forward: Forward::Balance,
-            ..Outbound::unknown()
+            ..Outbound::unknown(OutboundTlsMode::Prefer)
         }));
         let mut next = TcpStream::connect(proxy.address).await.unwrap();
         assert_eq!(read_until(&mut next, "new").await, "new");

@@ -52,7 +52,7 @@ fn of_versions(versions: &Versions) -> Value {
 }
 
 fn outbound(outbound: &Outbound) -> Value {
-    let Outbound { protocol, service, routes, forward } = outbound;
+    let Outbound { protocol, service, routes, forward, .. } = outbound;
     json!({
         "protocol": protocol.to_string(),
         "service": service.as_ref().map(ToString::to_string),
@@ -72,7 +72,7 @@ fn outbound(outbound: &Outbound) -> Value {
 }
 
 fn inbound(inbound: &Inbound) -> Value {
-    let Inbound { workload: own, ports, terminating } = inbound;
+    let Inbound { workload: own, ports, terminating, .. } = inbound;
     json!({
         "workload": workload(own),
         "ports": ports.iter().map(inbound_port).collect::<Vec<_>>(),
@@ -81,7 +81,7 @@ fn inbound(inbound: &Inbound) -> Value {
 }
 
 fn inbound_port(port: &InboundPort) -> Value {
-    let InboundPort { port, protocol, services } = port;
+    let InboundPort { port, protocol, services, .. } = port;
     json!({
         "port": port,
         "protocol": protocol.to_string(),
@@ -109,8 +109,8 @@ fn route(route: &Route) -> Value {
 }
 
 fn endpoint(endpoint: &Endpoint) -> Value {
-    let Endpoint { address, workload: who, meshed } = endpoint;
-    json!({ "address": address, "workload": workload(who), "meshed": meshed })
+    let Endpoint { address, workload: who, proxy } = endpoint;
+    json!({ "address": address, "workload": workload(who), "meshed": proxy.is_meshed() })
 }
 
 fn workload(workload: &Workload) -> Value {

@@ -8,7 +8,9 @@ use crate::{
         fake::{Trust, client},
     },
 };
-use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound, Protocol, Workload, WorkloadKind};
+use conduit_model::{
+    Endpoint, EndpointProxy, EndpointUpdate, Forward, Outbound, OutboundTlsMode, Protocol, Workload, WorkloadKind,
+};
 use std::time::SystemTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -126,7 +128,8 @@ async fn the_log_level_can_be_read_and_replaced_and_a_bad_one_is_refused() {
 async fn the_configuration_in_force_is_shown() {
     let proxy = fixture().await;
     let service = proxy.directory.destination("10.96.0.1:80".parse().unwrap());
-    let outbound = Outbound { protocol: Protocol::Http2, forward: Forward::Balance, ..Outbound::unknown() };
+    let outbound =
+        Outbound { protocol: Protocol::Http2, forward: Forward::Balance, ..Outbound::unknown(OutboundTlsMode::Prefer) };
     service.apply_config(Arc::new(outbound));
     let workload = Workload {
         namespace: "shop".into(),
@@ -135,7 +138,7 @@ async fn the_configuration_in_force_is_shown() {
         name: "web".into(),
         pod: "web-1".into(),
     };
-    let endpoint = Endpoint { address: "10.0.0.1:8080".parse().unwrap(), workload, meshed: true };
+    let endpoint = Endpoint { address: "10.0.0.1:8080".parse().unwrap(), workload, proxy: EndpointProxy::Mtls };
     service.apply_endpoints(EndpointUpdate::Whole(vec![endpoint]));
     let (status, page) = proxy.ask("GET", "/config", "").await;
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
