@@ -17,6 +17,12 @@ registry=ghcr.io/conduit-mesh
 
 command -v redis-server >/dev/null || { echo "redis-server is not installed; run: make prerequisites" >&2; exit 1; }
 
+# Cargo's caches of other Cargo.locks: the last two that were in use stay, each is several gigabytes.
+if [[ -n ${CONDUIT_CACHE:-} && $target == "$CONDUIT_CACHE"/cargo/* ]]; then
+    mkdir -p "$target" && touch "$target"
+    find "$CONDUIT_CACHE/cargo" -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d' ' -f2- | xargs -r rm -rf
+fi
+
 # An explicit --target keeps the flags from build scripts and procedural macros, which cannot be linked statically.
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet --profile "$profile" --target "$host" \
     -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo --bins
