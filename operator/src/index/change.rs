@@ -21,6 +21,8 @@ pub enum Fact {
     Pod(ObjectName),
     /// A Namespace's own settings, and policies on it or on its pods.
     Namespace(String),
+    /// The roots that every certificate of the mesh is verified with.
+    TrustBundle,
 }
 
 /// Facts that changed at one time.

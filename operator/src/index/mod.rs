@@ -32,6 +32,7 @@ pub use pod::Pod;
 pub use service::Service;
 pub use view::View;
 
+use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::{
     collections::BTreeSet,
@@ -115,6 +116,12 @@ impl Index {
             }
         });
         self.0.missing.send_if_modified(|missing| missing.remove(&kind));
+    }
+
+    /// Takes in the roots of the mesh, X.509 in DER; the one that signs now is the first. They come from the operator's own
+    /// Secret, not from an object that users write.
+    pub fn set_trust_bundle(&self, roots: Vec<Bytes>) {
+        self.change(|view, facts| view.set_trust_bundle(roots, facts));
     }
 
     /// Readers hear of a change while nobody can yet see it, so that who looks at the view and then finds no news knows

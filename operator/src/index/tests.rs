@@ -117,6 +117,24 @@ fn a_reset_forgets_what_is_not_listed_and_says_only_what_changed() {
     assert!(index.view().pod(&name("b")).is_none());
 }
 
+#[test]
+fn a_trust_bundle_that_comes_again_as_it_was_changes_nothing() {
+    let index = Index::new("cluster.local");
+    let changes = index.changes();
+    let (old, new) = (Bytes::from_static(b"old"), Bytes::from_static(b"new"));
+    for (roots, expected) in [
+        (vec![old.clone()], vec![Fact::TrustBundle]),
+        (vec![old.clone()], vec![]),
+        (vec![new.clone(), old.clone()], vec![Fact::TrustBundle]),
+        // The order says which of them signs.
+        (vec![old, new], vec![Fact::TrustBundle]),
+    ] {
+        index.set_trust_bundle(roots.clone());
+        assert_eq!(changes.take().into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(index.view().trust_bundle(), roots);
+    }
+}
+
 #[tokio::test]
 async fn the_index_is_synced_once_every_kind_has_been_listed() {
     let index = Index::new("cluster.local");

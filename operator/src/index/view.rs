@@ -16,12 +16,14 @@ use super::{
     service::{AppProtocol, Service},
     slice::Slice,
 };
+use bytes::Bytes;
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 /// The cluster as it is known.
 #[derive(Debug)]
 pub struct View {
     cluster_domain: Arc<str>,
+    trust_bundle: Vec<Bytes>,
     namespaces: HashMap<String, Namespace>,
     services: HashMap<ObjectName, Service>,
     slices: HashMap<ObjectName, Slice>,
@@ -45,6 +47,7 @@ impl View {
     pub(super) fn new(cluster_domain: Arc<str>) -> Self {
         Self {
             cluster_domain,
+            trust_bundle: Vec::new(),
             namespaces: HashMap::new(),
             services: HashMap::new(),
             slices: HashMap::new(),
@@ -65,6 +68,11 @@ impl View {
     /// The cluster's DNS domain, such as `cluster.local`.
     pub fn cluster_domain(&self) -> &str {
         &self.cluster_domain
+    }
+
+    /// The roots of the mesh, X.509 in DER; the one that signs now is the first. Empty until there is an issuer.
+    pub fn trust_bundle(&self) -> &[Bytes] {
+        &self.trust_bundle
     }
 
     /// The Namespace of this name.
@@ -176,6 +184,13 @@ impl View {
             Kind::Pod => self.set_pod(name, None, facts),
             Kind::ServiceProfile => self.set_profile(name, None, facts),
             Kind::TrafficPolicy => self.set_policy(name, None, facts),
+        }
+    }
+
+    pub(super) fn set_trust_bundle(&mut self, roots: Vec<Bytes>, facts: &mut Facts) {
+        if self.trust_bundle != roots {
+            self.trust_bundle = roots;
+            facts.insert(Fact::TrustBundle);
         }
     }
 
