@@ -16,10 +16,12 @@ const PROCESS_START: &str = "process_start_time_seconds";
 pub(crate) const METRICS: &[&str] = &[
     PROCESS_START,
     "process_resident_memory_bytes",
+    "request_total",
     "response_total",
     "response_latency_ms_bucket",
     "route_response_total",
     "route_response_latency_ms_bucket",
+    "tcp_open_total",
     "tcp_open_connections",
     "tcp_read_bytes_total",
     "tcp_write_bytes_total",
@@ -35,6 +37,11 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// All that a proxy has counted since it started, as far as it still shows it.
+    pub(crate) fn since_start(now: Exposition) -> Self {
+        Self::new(Exposition::default(), now, 0.0)
+    }
+
     /// `seconds` is the time between the scrapes.
     pub(crate) fn new(before: Exposition, after: Exposition, seconds: f64) -> Self {
         let start = |scrape: &Exposition| scrape.value(PROCESS_START, &Labels::default());
@@ -62,6 +69,11 @@ impl Change {
             (labels, counted)
         };
         cumulative(&self.after, name).into_iter().map(since).collect()
+    }
+
+    /// The value of each of a gauge's series at the later scrape.
+    pub(crate) fn now(&self, name: &'static str) -> impl Iterator<Item = (&Labels, f64)> {
+        self.after.series(name)
     }
 
     /// The sum of a gauge's series that have these labels, at the later scrape; `None` where there is no such series.

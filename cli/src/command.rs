@@ -1,4 +1,4 @@
-//! The two commands: whom to ask, what to say when there is nothing to show, and where it goes.
+//! The commands that count: whom to ask, what to say when there is nothing to show, and where it goes.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::cluster::{self, Cluster};
+use crate::edges;
 use crate::render::{self, Paint};
 use crate::resource::{Kind, Resource, Service};
 use crate::routes::{self, View};
@@ -21,6 +22,8 @@ pub(crate) struct StatSettings {
     resource: Option<Resource>,
     #[command(flatten)]
     scope: Scope,
+    #[command(flatten)]
+    window: Window,
     /// How to show it: wide adds bytes and the proxies' memory.
     #[arg(short, long, value_enum, default_value = "table")]
     output: StatOutput,
@@ -35,19 +38,40 @@ pub(crate) struct RoutesSettings {
     to: Option<Service>,
     #[command(flatten)]
     scope: Scope,
+    #[command(flatten)]
+    window: Window,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "table")]
     output: RoutesOutput,
 }
 
 #[derive(Args)]
-struct Scope {
+pub(crate) struct EdgesSettings {
+    /// deploy, sts, ds, rs, job, po or ns, alone or as in deploy/web, at either end; every workload by default.
+    resource: Option<Resource>,
+    #[command(flatten)]
+    scope: Scope,
+    /// Only what was opened or asked within this time, up to 1h, or is open at its end; by default all that the proxies
+    /// still show, which forget what has been idle for ten minutes.
+    #[arg(long, alias = "time-window", value_parser = window_or_none, default_value = "0s")]
+    window: Duration,
+    /// How to show it: wide adds whole identities and counts.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: StatOutput,
+}
+
+#[derive(Args)]
+pub(crate) struct Scope {
     /// The namespace; by default that of the context.
     #[arg(short, long, conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Every namespace.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+}
+
+#[derive(Args)]
+struct Window {
     /// The time over which is measured, from 1s to 1h.
     #[arg(long, value_parser = window, default_value = "5s")]
     window: Duration,
@@ -119,10 +143,10 @@ struct Unanswered<'a> {
 /// There is nothing to show, and why.
 pub(crate) async fn stat(settings: &cluster::Settings, stat: StatSettings) -> Result<Answer, Error> {
     let resource = stat.resource.unwrap_or_default();
-    let (members, scraped) = measured(settings, &resource, &stat.scope).await?;
+    let (members, scraped) = measured(settings, &resource, &stat.scope, stat.window.window).await?;
     let rows = stat::table(&resource, &members, &scraped.changes);
     let text = match stat.output {
-        StatOutput::Json => json(&stat.scope, &rows, &scraped)?,
+        StatOutput::Json => json(stat.window.window, &rows, &scraped)?,
         StatOutput::Table => render::stat(&rows, paint(), stat.scope.all_namespaces),
         StatOutput::Wide => render::stat_wide(&rows, paint(), stat.scope.all_namespaces),
     };
@@ -135,12 +159,36 @@ pub(crate) async fn stat(settings: &cluster::Settings, stat: StatSettings) -> Re
 /// There is nothing to show, and why.
 pub(crate) async fn routes(settings: &cluster::Settings, routes: RoutesSettings) -> Result<Answer, Error> {
     let view = routes.to.map_or(View::Server, View::Client);
-    let (members, scraped) = measured(settings, &routes.resource, &routes.scope).await?;
+    let (members, scraped) = measured(settings, &routes.resource, &routes.scope, routes.window.window).await?;
     let rows = routes::table(&routes.resource, &view, &members, &scraped.changes);
     let text = match routes.output {
-        RoutesOutput::Json => json(&routes.scope, &rows, &scraped)?,
+        RoutesOutput::Json => json(routes.window.window, &rows, &scraped)?,
         RoutesOutput::Table if rows.is_empty() => "no request has been seen yet\n".to_owned(),
         RoutesOutput::Table => render::routes(&rows, paint(), routes.scope.all_namespaces),
+    };
+    said(&text, &scraped)
+}
+
+/// `conduit edges`.
+///
+/// # Errors
+/// There is nothing to show, and why.
+pub(crate) async fn edges(settings: &cluster::Settings, edges: EdgesSettings) -> Result<Answer, Error> {
+    let resource = edges.resource.unwrap_or_default();
+    let cluster = Cluster::connect(settings).await?;
+    let place = edges.scope.place(&resource, &cluster.namespace);
+    let members = cluster.members(place.namespace()).await?;
+    if !members.iter().any(|member| member.is_of(&resource)) {
+        return Err(Error::NoPods { resource, place });
+    }
+    // Whoever else is there may be at the other end.
+    let scraped = scraped(&cluster, &resource, &place, &members, edges.window).await?;
+    let rows = edges::table(&resource, &members, &scraped.changes);
+    let text = match edges.output {
+        StatOutput::Json => json(edges.window, &rows, &scraped)?,
+        StatOutput::Table | StatOutput::Wide if rows.is_empty() => "no connection has been seen yet\n".to_owned(),
+        StatOutput::Table => render::edges(&rows, paint()),
+        StatOutput::Wide => render::edges_wide(&rows, paint()),
     };
     said(&text, &scraped)
 }
@@ -149,42 +197,59 @@ async fn measured(
     settings: &cluster::Settings,
     resource: &Resource,
     scope: &Scope,
+    window: Duration,
 ) -> Result<(Vec<Member>, Scraped), Error> {
     let cluster = Cluster::connect(settings).await?;
-    let place = place(resource, scope, &cluster.namespace);
+    let place = scope.place(resource, &cluster.namespace);
     let mut members = cluster.members(place.namespace()).await?;
     members.retain(|member| member.is_of(resource));
-    let resource = resource.clone();
     if members.is_empty() {
-        return Err(Error::NoPods { resource, place });
+        return Err(Error::NoPods { resource: resource.clone(), place });
     }
-    if !members.iter().any(|member| member.meshed) {
-        return Err(Error::NotMeshed { resource, place });
-    }
-    let scraped = {
-        let _progress = Progress::of(&members, scope.window);
-        scrape::window(&cluster.client, &members, scope.window).await
-    };
-    if scraped.changes.is_empty() && !scraped.unanswered.is_empty() {
-        return Err(Error::NoAnswer { resource, place, failures: failures(&scraped) });
-    }
+    let scraped = scraped(&cluster, resource, &place, &members, window).await?;
     Ok((members, scraped))
 }
 
-/// `ns` alone is about all of them, and `ns/shop` about that one, whatever the context says.
-fn place(resource: &Resource, scope: &Scope, default: &str) -> Place {
-    match (resource.kind, &resource.name) {
-        (Some(Kind::Namespace), Some(name)) => Place::Namespace(name.clone()),
-        (Some(Kind::Namespace), None) if scope.namespace.is_none() => Place::AllNamespaces,
-        _ if scope.all_namespaces => Place::AllNamespaces,
-        _ => Place::Namespace(scope.namespace.clone().unwrap_or_else(|| default.to_owned())),
+async fn scraped(
+    cluster: &Cluster,
+    resource: &Resource,
+    place: &Place,
+    members: &[Member],
+    window: Duration,
+) -> Result<Scraped, Error> {
+    if !members.iter().any(|member| member.meshed) {
+        return Err(Error::NotMeshed { resource: resource.clone(), place: place.clone() });
+    }
+    let scraped = {
+        let _progress = Progress::of(members, window);
+        match window {
+            Duration::ZERO => scrape::since_start(&cluster.client, members).await,
+            window => scrape::window(&cluster.client, members, window).await,
+        }
+    };
+    if scraped.changes.is_empty() && !scraped.unanswered.is_empty() {
+        let failures = failures(&scraped);
+        return Err(Error::NoAnswer { resource: resource.clone(), place: place.clone(), failures });
+    }
+    Ok(scraped)
+}
+
+impl Scope {
+    /// `ns` alone is about all of them, and `ns/shop` about that one, whatever the context says.
+    pub(crate) fn place(&self, resource: &Resource, default: &str) -> Place {
+        match (resource.kind, &resource.name) {
+            (Some(Kind::Namespace), Some(name)) => Place::Namespace(name.clone()),
+            (Some(Kind::Namespace), None) if self.namespace.is_none() => Place::AllNamespaces,
+            _ if self.all_namespaces => Place::AllNamespaces,
+            _ => Place::Namespace(self.namespace.clone().unwrap_or_else(|| default.to_owned())),
+        }
     }
 }
 
-fn json<R: Serialize>(scope: &Scope, rows: &[R], scraped: &Scraped) -> Result<String, Error> {
+fn json<R: Serialize>(window: Duration, rows: &[R], scraped: &Scraped) -> Result<String, Error> {
     let unanswered = scraped.unanswered.iter();
     let document = Document {
-        window_seconds: scope.window.as_secs_f64(),
+        window_seconds: window.as_secs_f64(),
         rows,
         unanswered: unanswered
             .map(|((namespace, pod), failure)| Unanswered { namespace, pod, reason: failure.to_string() })
@@ -207,7 +272,7 @@ fn failures(scraped: &Scraped) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn paint() -> Paint {
+pub(crate) fn paint() -> Paint {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if io::stdout().is_terminal() && !plain { Paint::Colour } else { Paint::Plain }
 }
@@ -219,8 +284,15 @@ fn window(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("expected a duration from 1s to 1h, not {text:?}"))
 }
 
+fn window_or_none(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => window(text).map_err(|error| format!("{error}, or 0s for all")),
+    }
+}
+
 impl Place {
-    fn namespace(&self) -> Option<&str> {
+    pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
             Self::Namespace(namespace) => Some(namespace),
             Self::AllNamespaces => None,
@@ -252,7 +324,10 @@ impl Progress {
     fn of(members: &[Member], window: Duration) -> Option<Self> {
         let meshed = members.iter().filter(|member| member.meshed).count();
         io::stderr().is_terminal().then(|| {
-            eprint!("measuring {meshed} pods over {window:?} …");
+            match window {
+                Duration::ZERO => eprint!("asking {meshed} pods …"),
+                window => eprint!("measuring {meshed} pods over {window:?} …"),
+            }
             Self
         })
     }
@@ -269,8 +344,8 @@ mod tests {
     use super::*;
 
     fn place_of(resource: &str, namespace: Option<&str>, all_namespaces: bool) -> Place {
-        let scope = Scope { namespace: namespace.map(Into::into), all_namespaces, window: Duration::from_secs(5) };
-        place(&resource.parse().unwrap(), &scope, "default")
+        let scope = Scope { namespace: namespace.map(Into::into), all_namespaces };
+        scope.place(&resource.parse().unwrap(), "default")
     }
 
     #[test]
@@ -298,5 +373,7 @@ mod tests {
     fn windows_are_at_least_a_second_and_at_most_an_hour() {
         assert_eq!(window("5s"), Ok(Duration::from_secs(5)));
         assert!(window("500ms").is_err() && window("2h").is_err() && window("soon").is_err());
+        assert_eq!(window_or_none("0s"), Ok(Duration::ZERO));
+        assert!(window_or_none("500ms").is_err());
     }
 }

@@ -7,7 +7,9 @@
 mod change;
 mod cluster;
 mod command;
+mod edges;
 mod exposition;
+mod forward;
 mod golden;
 mod histogram;
 mod render;
@@ -36,6 +38,8 @@ enum Command {
     Stat(command::StatSettings),
     /// The same per route of the ServiceProfiles that apply.
     Routes(command::RoutesSettings),
+    /// Who talks to whom, with which identities; what is not secured, and why.
+    Edges(command::EdgesSettings),
     /// The version of this command.
     Version,
 }
@@ -48,6 +52,7 @@ async fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Stat(settings) => command::stat(&arguments.cluster, settings).await,
         Command::Routes(settings) => command::routes(&arguments.cluster, settings).await,
+        Command::Edges(settings) => command::edges(&arguments.cluster, settings).await,
         Command::Version => {
             println!("conduit {}", env!("CARGO_PKG_VERSION"));
             Ok(command::Answer::Whole)

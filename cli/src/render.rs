@@ -1,7 +1,9 @@
 //! Rows as tables for people: aligned, rounded, `-` for what is not known. Pure; it must not know where rows come from.
 
+use conduit_model::spiffe::SpiffeId;
+
 use crate::golden::Golden;
-use crate::{routes, stat};
+use crate::{edges, routes, stat};
 
 /// Whether the numbers that call for attention are coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,48 @@ pub(crate) fn routes(rows: &[routes::Row], paint: Paint, namespaces: bool) -> St
         let named = [plain(Some(row.route.clone())), plain(Some(row.service.clone()))];
         namespace_cell(namespaces, &row.namespace).chain(workload).chain(named).chain(golden(&row.golden)).collect()
     })
+}
+
+/// The table of `conduit edges`; identities as `<service account>.<namespace>`.
+pub(crate) fn edges(rows: &[edges::Row], paint: Paint) -> String {
+    table(edge_columns().collect(), paint, rows, |row| edge_cells(row, short).collect())
+}
+
+/// The table of `conduit edges -o wide`.
+pub(crate) fn edges_wide(rows: &[edges::Row], paint: Paint) -> String {
+    let wide = [right("OPENED"), right("OPEN"), right("REQUESTS")];
+    table(edge_columns().chain(wide).collect(), paint, rows, |row| {
+        let counts = [row.connections, row.open_connections, row.requests];
+        edge_cells(row, str::to_owned).chain(counts.map(|count| plain(Some(count.to_string())))).collect()
+    })
+}
+
+fn edge_columns() -> impl Iterator<Item = Column> {
+    ["SRC", "DST", "SRC_NS", "DST_NS", "CLIENT_ID", "SERVER_ID", "SECURED"].into_iter().map(left)
+}
+
+fn edge_cells(row: &edges::Row, shown: impl Fn(&str) -> String) -> impl Iterator<Item = Cell> {
+    let port = row.port.as_ref().map_or_else(String::new, |port| format!(":{port}"));
+    let identity = |identity: &Option<String>| plain(identity.as_deref().map(&shown));
+    [
+        plain(Some(row.src.clone())),
+        plain(Some(row.dst.clone() + &port)),
+        plain(row.src_namespace.clone()),
+        plain(row.dst_namespace.clone()),
+        identity(&row.client_id),
+        identity(&row.server_id),
+        match &row.reason {
+            None => Cell { text: "√".into(), colour: Some(GREEN) },
+            Some(reason) => Cell { text: reason.clone(), colour: Some(YELLOW) },
+        },
+    ]
+    .into_iter()
+}
+
+/// An identity without what is the same for all of a mesh; what is none stays as it is.
+pub(crate) fn short(identity: &str) -> String {
+    let parsed = identity.parse::<SpiffeId>();
+    parsed.map_or_else(|_| identity.to_owned(), |id| format!("{}.{}", id.service_account(), id.namespace()))
 }
 
 fn stat_columns() -> impl Iterator<Item = Column> {

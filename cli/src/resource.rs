@@ -74,6 +74,13 @@ impl Kind {
     }
 }
 
+impl Resource {
+    /// Whether `name` is one that is asked about.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.name.as_deref().is_none_or(|wanted| wanted == name)
+    }
+}
+
 impl FromStr for Resource {
     type Err = Unknown;
 

@@ -1,11 +1,11 @@
 //! What a pod belongs to and whether it is meshed, from the pod alone. Pure; it must not ask the cluster.
 
+use std::fmt;
+
+use conduit_operator::inject::PROXY_CONTAINER;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::resource::{Kind, Resource};
-
-/// The container that makes a pod meshed.
-const PROXY_CONTAINER: &str = "conduit-proxy";
 
 /// A pod that lives, as the tables see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct Member {
     pub(crate) pod: String,
     /// The workload that people know: the Deployment rather than its ReplicaSet.
     pub(crate) workload: Workload,
+    /// What its identity is made of.
+    pub(crate) service_account: String,
     pub(crate) meshed: bool,
     /// Its proxy should answer: the pod is not only starting.
     pub(crate) running: bool,
@@ -35,11 +37,14 @@ impl Member {
         }
         let name = pod.metadata.name.clone()?;
         let workload = owner(pod).unwrap_or_else(|| Workload { kind: Kind::Pod, name: name.clone() });
-        let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+        let service_account = spec.and_then(|spec| spec.service_account_name.clone());
         Some(Self {
             namespace: pod.metadata.namespace.clone()?,
             pod: name,
             workload,
+            service_account: service_account.unwrap_or_else(|| "default".to_owned()),
             meshed: init.iter().any(|container| container.name == PROXY_CONTAINER),
             running: phase == Some("Running"),
         })
@@ -47,12 +52,9 @@ impl Member {
 
     /// Whether the pod is one of those that the user asked about.
     pub(crate) fn is_of(&self, resource: &Resource) -> bool {
-        let named = |name: &str| resource.name.as_deref().is_none_or(|wanted| wanted == name);
         match resource.kind {
-            None => true,
-            Some(Kind::Namespace) => named(&self.namespace),
-            Some(Kind::Pod) => named(&self.pod),
-            Some(kind) => self.workload.kind == kind && named(&self.workload.name),
+            Some(Kind::Pod) => resource.is_named(&self.pod),
+            _ => self.workload.is_of(resource, &self.namespace),
         }
     }
 
@@ -64,6 +66,23 @@ impl Member {
             _ => self.workload.clone(),
         };
         (self.namespace.clone(), workload)
+    }
+}
+
+impl Workload {
+    /// Whether this workload of a namespace is one of those that the user asked about.
+    pub(crate) fn is_of(&self, resource: &Resource, namespace: &str) -> bool {
+        match resource.kind {
+            None => true,
+            Some(Kind::Namespace) => resource.is_named(namespace),
+            Some(kind) => self.kind == kind && resource.is_named(&self.name),
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.short(), self.name)
     }
 }
 

@@ -27,7 +27,8 @@ fn scrape(name: &str) -> Exposition {
 
 fn member(kind: Kind, name: &str, pod: &str, meshed: bool) -> Member {
     let workload = Workload { kind, name: name.into() };
-    Member { namespace: "shop".into(), pod: pod.into(), workload, meshed, running: true }
+    let service_account = name.into();
+    Member { namespace: "shop".into(), pod: pod.into(), workload, service_account, meshed, running: true }
 }
 
 /// The pods of the shop and what their proxies counted in five seconds. The proxy of `front-3` did not answer.
