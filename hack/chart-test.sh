@@ -53,6 +53,11 @@ count 2 'runAsNonRoot: true' "$scratch/one"
 count 2 'type: RuntimeDefault' "$scratch/one"
 count 2 'helm.sh/resource-policy: keep' "$scratch/one"
 count 2 'failurePolicy: Fail' <(sed -n '/kind: MutatingWebhookConfiguration/,/^---/p' "$scratch/one")
+count 2 'type: Opaque' "$scratch/one"
+! grep -q '^data:' "$scratch/one" || fail 'a Secret holds data, which an upgrade would write over'
+count 1 'resourceNames: [conduit-identity, conduit-webhook-certs]' "$scratch/one"
+count 1 '"--trust-domain=cluster.local"' "$scratch/one"
+count 0 probe-networks "$scratch/one"
 count 0 'kind: PodDisruptionBudget' "$scratch/one"
 count 0 podAntiAffinity "$scratch/one"
 
@@ -70,7 +75,20 @@ count 1 '"--skip-subnets=10.0.0.0/8"' "$scratch/set"
 count 2 'values: [kube-system, "mesh"]' "$scratch/set"
 count 0 'namespace: conduit' "$scratch/set"
 
+render --set identity.issuer.existingSecret=mine,webhook.certificate.existingSecret=hooks \
+    --set 'identity.certificateLifetime=2h,proxy.probeNetworks={10.0.0.0/8,fd00::/8}' >"$scratch/own"
+count 1 'resourceNames: ["mine","hooks"]' "$scratch/own"
+count 1 '"--issuer-secret=mine"' "$scratch/own"
+count 1 '"--webhook-certificate-secret=hooks"' "$scratch/own"
+count 1 '"--certificate-lifetime=2h"' "$scratch/own"
+count 1 '"--probe-networks=10.0.0.0/8,fd00::/8"' "$scratch/own"
+
 refuses replicas --set replicas=0
+refuses trustDomain --set identity.trustDomain=Shop
+refuses trustDomain --set identity.trustDomain=
+refuses certificateLifetime --set identity.certificateLifetime=1d
+refuses existingSecret --set identity.issuer.existingSecret=My_Secret
+refuses probeNetworks --set 'proxy.probeNetworks={everything}'
 refuses replicas --set replicas=many
 refuses clusterDomain --set clusterDomain=Cluster.Local
 refuses pullPolicy --set image.pullPolicy=Sometimes

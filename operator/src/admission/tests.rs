@@ -93,6 +93,8 @@ fn config() -> inject::Config {
         image_pull_policy: "IfNotPresent".into(),
         version: "1".into(),
         discovery_address: "operator:8086".into(),
+        identity_address: "operator:8080".into(),
+        trust_domain: "cluster.local".parse().unwrap(),
         init_resources: inject::Resources::default(),
         defaults: inject::Settings::default(),
     }

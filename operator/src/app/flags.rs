@@ -1,8 +1,13 @@
 //! The command line of the operator, each flag also an environment variable: what may be set, and its meaning as values
 //! that the rooms take. Must not start anything.
 
+mod identity;
+
+pub use identity::Identity;
+
 use crate::inject::{self, Fault, Resources, Settings};
 use clap::{Args, Parser, ValueEnum};
+use ipnet::IpNet;
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -46,7 +51,11 @@ pub struct Flags {
     #[arg(long, value_name = "PORT", env = "CONDUIT_OPERATOR_WEBHOOK_PORT", default_value_t = 8443)]
     pub webhook_port: u16,
 
-    /// Port of the discovery stream (TLS).
+    /// Port of the identity service, from which proxies get their certificates (TLS).
+    #[arg(long, value_name = "PORT", env = "CONDUIT_OPERATOR_IDENTITY_PORT", default_value_t = 8080)]
+    pub identity_port: u16,
+
+    /// Port of the discovery stream (TLS with the proxies' certificates).
     #[arg(long, value_name = "PORT", env = "CONDUIT_OPERATOR_DISCOVERY_PORT", default_value_t = 8086)]
     pub discovery_port: u16,
 
@@ -54,7 +63,11 @@ pub struct Flags {
     #[arg(long, value_name = "PORT", env = "CONDUIT_OPERATOR_ADMIN_PORT", default_value_t = 9990)]
     pub admin_port: u16,
 
-    /// Serve discovery from the Kubernetes YAML files of this folder, with no API server.
+    /// Networks from which kubelets probe pods, besides the addresses of each pod's own node.
+    #[arg(long, value_name = "CIDRS", env = "CONDUIT_OPERATOR_PROBE_NETWORKS", value_delimiter = ',')]
+    pub probe_networks: Vec<IpNet>,
+
+    /// Serve discovery and identity from the Kubernetes YAML files of this folder, with no API server.
     #[arg(long, value_name = "DIR", env = "CONDUIT_OPERATOR_MANIFESTS", requires = "identity_dir")]
     pub manifests: Option<PathBuf>,
 
@@ -65,6 +78,10 @@ pub struct Flags {
     /// Start nothing: ask the operator with this admin address whether it is ready, and say what it says.
     #[arg(long, value_name = "HOST:PORT")]
     pub ask_ready: Option<String>,
+
+    /// How workloads prove who they are.
+    #[command(flatten)]
+    pub identity: Identity,
 
     /// What pods get.
     #[command(flatten)]
@@ -211,7 +228,7 @@ impl Flags {
     /// Every flag that cannot be used, with what was expected.
     pub fn injection(&self) -> Result<inject::Config, Vec<Fault>> {
         let flags = &self.injection;
-        let mut faults = Vec::new();
+        let mut faults = self.identity.faults();
         let defaults = read(
             &mut faults,
             &[
@@ -247,10 +264,9 @@ impl Flags {
             proxy_image: flags.proxy_image.clone(),
             image_pull_policy: format!("{:?}", flags.proxy_image_pull_policy),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            discovery_address: format!(
-                "{SERVICE}.{}.svc.{}:{}",
-                self.namespace, self.cluster_domain, self.discovery_port
-            ),
+            discovery_address: self.address(self.discovery_port),
+            identity_address: self.address(self.identity_port),
+            trust_domain: self.identity.trust_domain.clone(),
             init_resources: init.resources().clone(),
             defaults,
         })
@@ -292,6 +308,7 @@ mod tests {
         let config = flags(&[]).injection().unwrap();
         assert_eq!(config.image_pull_policy, "IfNotPresent");
         assert_eq!(config.discovery_address, "conduit-operator.conduit.svc.cluster.local:8086");
+        assert_eq!(config.identity_address, "conduit-operator.conduit.svc.cluster.local:8080");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use flags::{Flags, Injection, LogFormat, PullPolicy, SERVICE, Source};
+pub use flags::{Flags, Identity, Injection, LogFormat, PullPolicy, SERVICE, Source};
 
 use crate::discovery::Discovery;
 use anyhow::Context;

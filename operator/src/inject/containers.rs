@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const INIT_CONTAINER: &str = "conduit-init";
 /// Name of the proxy's container.
 pub const PROXY_CONTAINER: &str = "conduit-proxy";
-/// Name of the ConfigMap with the authorities that proxies trust, in every namespace that has pods with one.
+/// Name of the ConfigMap with the roots of the mesh, in every namespace that has pods with a proxy.
 pub const TRUST_BUNDLE: &str = "conduit-trust-bundle";
 /// The key of [`TRUST_BUNDLE`].
 pub const TRUST_BUNDLE_KEY: &str = "ca.crt";
@@ -26,7 +26,7 @@ pub const TRUST_BUNDLE_KEY: &str = "ca.crt";
 const VOLUME: &str = "conduit-identity";
 const MOUNT_PATH: &str = "/var/run/conduit";
 const TOKEN_FILE: &str = "token";
-/// Seconds that a token is valid; the kubelet renews it at four fifths. The proxy reads it at each connection.
+/// Seconds that a token is valid; the kubelet renews it at four fifths. The proxy reads it for each certificate.
 const TOKEN_LIFETIME: i64 = 3600;
 
 /// The proxy's container, if the pod has one, with its place among the init containers.
@@ -111,7 +111,7 @@ pub(super) fn proxy(config: &Config, settings: &Settings, probes: &[Rewrite]) ->
     }
 }
 
-/// The token that proves the workload, and the authorities that the operator's certificate must be signed by.
+/// The token that proves the workload, and the roots by which the operator is trusted.
 pub(super) fn volume() -> Volume {
     let token = ServiceAccountTokenProjection {
         audience: Some(TOKEN_AUDIENCE.to_owned()),
@@ -153,6 +153,8 @@ fn environment(config: &Config, settings: &Settings, probes: &[Rewrite]) -> Vec<
     ];
     let always = [
         (proxy_settings::DISCOVERY_ADDRESS, config.discovery_address.clone()),
+        (proxy_settings::IDENTITY_ADDRESS, config.identity_address.clone()),
+        (proxy_settings::TRUST_DOMAIN, config.trust_domain.as_str().to_owned()),
         (proxy_settings::TRUST_FILE, format!("{MOUNT_PATH}/{TRUST_BUNDLE_KEY}")),
         (proxy_settings::TOKEN_FILE, format!("{MOUNT_PATH}/{TOKEN_FILE}")),
         (proxy_settings::TCP_PROBE_PORTS, ports),

@@ -19,6 +19,7 @@ pub use containers::{INIT_CONTAINER, PROXY_CONTAINER, TRUST_BUNDLE, TRUST_BUNDLE
 pub use refusal::Refusal;
 pub use settings::{ANNOTATION_PREFIX, Fault, KEYS, Key, Resources, Settings};
 
+use conduit_model::TrustDomain;
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::{collections::BTreeMap, fmt};
@@ -46,6 +47,10 @@ pub struct Config {
     pub version: String,
     /// `host:port` of the operator's discovery.
     pub discovery_address: String,
+    /// `host:port` of the operator's identity service.
+    pub identity_address: String,
+    /// The trust domain of the mesh.
+    pub trust_domain: TrustDomain,
     /// Resources of `conduit-init`.
     pub init_resources: Resources,
     /// What annotations override.

@@ -23,6 +23,8 @@ fn config() -> Config {
         image_pull_policy: "IfNotPresent".into(),
         version: "1".into(),
         discovery_address: "conduit-operator.conduit.svc.cluster.local:8086".into(),
+        identity_address: "conduit-operator.conduit.svc.cluster.local:8080".into(),
+        trust_domain: "cluster.local".parse().unwrap(),
         init_resources: init.resources,
         defaults,
     }
