@@ -5,6 +5,7 @@
 //! API, does I/O or reads a clock.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod admission;
 pub mod class;
 pub mod endpoint;
 pub mod inbound;
@@ -19,6 +20,7 @@ pub mod version;
 pub mod wire;
 pub mod workload;
 
+pub use admission::Admission;
 pub use class::{Classification, GrpcOutcome, ResponseClass, ResponseMatch, classify};
 pub use endpoint::{Endpoint, EndpointProxy, EndpointUpdate};
 pub use inbound::{Inbound, InboundPort, InboundService, Network, Probe};

@@ -3,16 +3,20 @@
 //! The bytes are looked at in the kernel's buffer and stay there, so that whatever serves the connection reads it from
 //! its first byte and no stream has to be wrapped.
 
+use super::client_hello::{self, Hello};
 use conduit_model::Protocol;
 use std::{
+    cell::Cell,
     future::poll_fn,
     io,
-    task::{Poll, ready},
+    pin::pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{Interest, ReadBuf},
     net::TcpStream,
+    time::timeout,
 };
 
 /// Most bytes that are looked at. A request line that is longer is judged by its beginning.
@@ -20,6 +24,10 @@ const WINDOW: usize = 2048;
 
 /// The start of an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How much longer the rest of a ClientHello is waited for: one of a peer of the mesh must be known as such, even where a
+/// segment was lost.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest method that is looked for; the longest registered one, `UPDATEREDIRECTREF`, has 17 letters.
 const LONGEST_METHOD: usize = 32;
@@ -29,21 +37,43 @@ const LONGEST_METHOD: usize = 32;
 pub(crate) enum Detected {
     /// The first bytes tell it.
     Protocol(Protocol),
+    /// A peer of the mesh wants to prove who it is, and to tell the protocol by that.
+    Mesh,
     /// Bytes came, too few to tell.
     Unfinished,
     /// Nothing came.
     Silence,
 }
 
-/// Looks at the first bytes of `stream` for as long as `within`.
+/// What bytes say of how a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    Done(Detected),
+    Unfinished(Seen),
+}
+
+/// How far a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Word,
+    Hello,
+}
+
+/// Looks at the first bytes of `stream` for as long as `within`; once they start a ClientHello, [`HELLO_TIMEOUT`] longer.
 ///
 /// # Errors
 /// The stream's.
 pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<Detected> {
-    let mut seen = Detected::Silence;
-    match tokio::time::timeout(within, judge_as_bytes_come(stream, &mut seen)).await {
-        Ok(protocol) => protocol.map(Detected::Protocol),
-        Err(_elapsed) => Ok(seen),
+    let seen = Cell::new(Seen::Nothing);
+    let mut judged = pin!(judge_as_bytes_come(stream, &seen));
+    if let Ok(judged) = timeout(within, &mut judged).await {
+        return judged;
+    }
+    match seen.get() {
+        Seen::Nothing => Ok(Detected::Silence),
+        Seen::Word => Ok(Detected::Unfinished),
+        Seen::Hello => timeout(HELLO_TIMEOUT, judged).await.unwrap_or(Ok(Detected::Unfinished)),
     }
 }
 
@@ -53,66 +83,66 @@ pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<D
 /// # Errors
 /// The stream's.
 pub(crate) async fn http_version(stream: &TcpStream, declared: Protocol) -> io::Result<Protocol> {
-    Ok(match judge_as_bytes_come(stream, &mut Detected::Silence).await? {
-        http @ (Protocol::Http1 | Protocol::Http2) => http,
-        Protocol::Detect | Protocol::Grpc | Protocol::Tls | Protocol::Opaque => declared,
+    Ok(match judge_as_bytes_come(stream, &Cell::new(Seen::Nothing)).await? {
+        Detected::Protocol(http @ (Protocol::Http1 | Protocol::Http2)) => http,
+        Detected::Protocol(_) | Detected::Mesh | Detected::Unfinished | Detected::Silence => declared,
     })
 }
 
-async fn judge_as_bytes_come(stream: &TcpStream, seen: &mut Detected) -> io::Result<Protocol> {
+async fn judge_as_bytes_come(stream: &TcpStream, seen: &Cell<Seen>) -> io::Result<Detected> {
     loop {
         let ready = stream.ready(Interest::READABLE).await?;
-        if let Some(protocol) = judge_now(stream).await? {
-            return Ok(protocol);
+        match judge_now(stream).await? {
+            Judged::Done(detected) => return Ok(detected),
+            // The client has closed its side: what it said stays too little. A closed side also stays readable for ever,
+            // whatever is forgotten below.
+            Judged::Unfinished(_) if ready.is_read_closed() => return Ok(Detected::Protocol(Protocol::Opaque)),
+            Judged::Unfinished(so_far) => seen.set(so_far),
         }
-        // The client has closed its side: what it said stays too little. A closed side also stays readable for ever,
-        // whatever is forgotten below.
-        if ready.is_read_closed() {
-            return Ok(Protocol::Opaque);
-        }
-        *seen = Detected::Unfinished;
         // The bytes stay unread, so the stream would be readable for ever: forget that it is, until more come. Nothing
         // is lost, because no event is taken from the kernel between the look and this line: this runtime has one thread.
         let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
 
-/// What there is now says; none where more could tell. Waits where the stream was ready for nothing, or the task has to
-/// let others run. Kept apart so that the window is on the stack only while it is looked at.
-async fn judge_now(stream: &TcpStream) -> io::Result<Option<Protocol>> {
-    poll_fn(|cx| {
-        let mut window = [0; WINDOW];
-        let mut bytes = ReadBuf::new(&mut window);
-        Poll::Ready(match ready!(stream.poll_peek(cx, &mut bytes))? {
-            // The peer has closed its side before it said a word.
-            0 => Ok(Some(Protocol::Opaque)),
-            _ => Ok(judge(bytes.filled())),
-        })
-    })
-    .await
+/// What there is now says. Waits where the stream was ready for nothing, or the task has to let others run. Kept apart so
+/// that the window is on the stack only while it is looked at.
+async fn judge_now(stream: &TcpStream) -> io::Result<Judged> {
+    poll_fn(|cx| judge_window(stream, cx, &mut [0; WINDOW])).await
 }
 
-/// The protocol that starts with `bytes`; none where more could tell.
-fn judge(bytes: &[u8]) -> Option<Protocol> {
-    if HTTP2_PREFACE.starts_with(bytes) {
-        return (bytes.len() == HTTP2_PREFACE.len()).then_some(Protocol::Http2);
+fn judge_window(stream: &TcpStream, cx: &mut Context<'_>, window: &mut [u8]) -> Poll<io::Result<Judged>> {
+    let mut bytes = ReadBuf::new(window);
+    ready!(stream.poll_peek(cx, &mut bytes))?;
+    match (bytes.filled(), judge(bytes.filled())) {
+        // The peer has closed its side before it said a word.
+        ([], _) => Poll::Ready(Ok(Judged::Done(Detected::Protocol(Protocol::Opaque)))),
+        // Few hellos are longer than the window.
+        (filled, Judged::Unfinished(Seen::Hello)) if filled.len() == WINDOW => {
+            judge_window(stream, cx, &mut vec![0; client_hello::LIMIT])
+        }
+        (_, judged) => Poll::Ready(Ok(judged)),
     }
+}
+
+/// What starts with `bytes`.
+fn judge(bytes: &[u8]) -> Judged {
+    let done = |protocol| Judged::Done(Detected::Protocol(protocol));
     if bytes.starts_with(HTTP2_PREFACE) {
-        return Some(Protocol::Http2);
+        return done(Protocol::Http2);
     }
-    if let Some(tls) = client_hello(bytes) {
-        return tls.then_some(Protocol::Tls);
+    if HTTP2_PREFACE.starts_with(bytes) {
+        return Judged::Unfinished(Seen::Word);
     }
-    request_line(bytes).map(|http| if http { Protocol::Http1 } else { Protocol::Opaque })
-}
-
-/// Whether a TLS handshake record (RFC 8446 section 5.1) starts here: `Some(true)` if so, `Some(false)` if it still
-/// can, none if not.
-fn client_hello(bytes: &[u8]) -> Option<bool> {
-    match *bytes {
-        [22, 3, 0..=4, _, _, kind, ..] => (kind == 1).then_some(true),
-        [22, 3, 0..=4, ..] | [22, 3] | [22] => Some(false),
-        _ => None,
+    match client_hello::read(bytes) {
+        Hello::Mesh => Judged::Done(Detected::Mesh),
+        Hello::Application => done(Protocol::Tls),
+        Hello::Incomplete => Judged::Unfinished(Seen::Hello),
+        Hello::NotTls => match request_line(bytes) {
+            Some(true) => done(Protocol::Http1),
+            Some(false) => done(Protocol::Opaque),
+            None => Judged::Unfinished(Seen::Word),
+        },
     }
 }
 
@@ -151,7 +181,7 @@ mod tests {
     #[test]
     fn the_first_bytes_tell_the_protocol() {
         let long = [b"GET /".to_vec(), vec![b'a'; WINDOW]].concat();
-        let cases: [(&[u8], Option<Protocol>); 22] = [
+        let cases: [(&[u8], Option<Protocol>); 21] = [
             (b"GET / HTTP/1.1\r\nHost: a\r\n", Some(Protocol::Http1)),
             (b"GET / HTTP/1.0\n", Some(Protocol::Http1)),
             (b"POST http://web/x?a=b HTTP/1.1\r\n", Some(Protocol::Http1)),
@@ -164,8 +194,7 @@ mod tests {
             (b"PRI", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Protocol::Http2)),
-            (b"\x16\x03\x01\x02\x00\x01\x00", Some(Protocol::Tls)),
-            (b"\x16\x03\x01", None),
+            (b"\x16\x03\x01\x02\x00\x01\x00", None),
             (b"\x16\x03\x01\x02\x00\x02", Some(Protocol::Opaque)),
             (b"\x16\x09", Some(Protocol::Opaque)),
             (b"EHLO there\r\n", Some(Protocol::Opaque)),
@@ -176,7 +205,12 @@ mod tests {
             (&[b'A'; LONGEST_METHOD + 1], Some(Protocol::Opaque)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(judge(bytes), expected, "{}", String::from_utf8_lossy(bytes));
+            let judged = match judge(bytes) {
+                Judged::Done(Detected::Protocol(protocol)) => Some(protocol),
+                Judged::Unfinished(_) => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(judged, expected, "{}", String::from_utf8_lossy(bytes));
         }
     }
 
@@ -199,6 +233,50 @@ mod tests {
         assert_eq!(detected.unwrap(), Detected::Protocol(Protocol::Http1));
         let mut all = [0; 64];
         assert_eq!(server.try_read(&mut all).unwrap(), "GET /books HTTP/1.1\r\n\r\n".len());
+    }
+
+    /// A hello of `length` bytes that offers `alpn` and is padded (RFC 7685).
+    fn hello(alpn: &[u8], length: usize) -> Vec<u8> {
+        let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+        let protocols = sized(&[&[alpn.len() as u8], alpn].concat());
+        let padding = vec![0; length - 56 - protocols.len() - 4];
+        let extensions = [&[0, 21][..], &sized(&padding), &[0, 16], &sized(&protocols)].concat();
+        let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &sized(&extensions)].concat();
+        let message = [&[1, 0][..], &sized(&body)].concat();
+        [&[22, 3, 1][..], &sized(&message)].concat()
+    }
+
+    #[tokio::test]
+    async fn a_hello_that_comes_slowly_and_in_many_segments_is_waited_for_and_judged_as_a_whole() {
+        for (alpn, length, expected) in [
+            (&b"conduit/h2"[..], 300, Detected::Mesh),
+            (b"conduit/tcp", WINDOW, Detected::Mesh),
+            (b"conduit/http1", 9000, Detected::Mesh),
+            (b"h2", 9000, Detected::Protocol(Protocol::Tls)),
+        ] {
+            let (mut client, server) = pair().await;
+            let hello = hello(alpn, length);
+            assert_eq!(hello.len(), length);
+            let send = async {
+                for piece in hello.chunks(length / 4) {
+                    client.write_all(piece).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let (detected, ()) = tokio::join!(detect(&server, Duration::from_millis(30)), send);
+            assert_eq!(detected.unwrap(), expected, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hello_that_does_not_go_on_is_given_up() {
+        let (mut client, server) = pair().await;
+        client.write_all(&hello(b"conduit/h2", 300)[..200]).await.unwrap();
+        server.readable().await.unwrap();
+        tokio::time::pause();
+        let start = tokio::time::Instant::now();
+        assert_eq!(detect(&server, Duration::from_millis(200)).await.unwrap(), Detected::Unfinished);
+        assert_eq!(start.elapsed().as_secs(), HELLO_TIMEOUT.as_secs());
     }
 
     #[tokio::test]

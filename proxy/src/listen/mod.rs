@@ -4,8 +4,10 @@
 //! This room does not know why a connection is served, nor what is told about its destination.
 
 pub mod accept;
+pub mod client_hello;
 pub(crate) mod detect;
 pub mod drain;
+pub mod gateway;
 pub mod original;
 pub(crate) mod relay;
 pub(crate) mod service;

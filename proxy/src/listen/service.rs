@@ -59,17 +59,16 @@ pub(crate) async fn decide<O: AsRef<TcpStream>>(
     }
     match detect::detect(stream, within).await? {
         Detected::Protocol(protocol) => return Ok(service(protocol)),
-        Detected::Unfinished => return Ok(Service::Opaque),
+        // From here it is the application's own, whatever it offers.
+        Detected::Mesh | Detected::Unfinished => return Ok(Service::Opaque),
         Detected::Silence => {}
     }
     let opened = open().await.ok_or(io::ErrorKind::ConnectionRefused)?;
     Ok(match first_words(stream, opened.as_ref(), within).await? {
-        FirstWords::Client(protocol) => match service::<O>(protocol) {
-            // The connection that is open already has said nothing: it is not missed.
-            Service::Http1 => Service::Http1,
-            Service::Http2 => Service::Http2,
-            Service::Opaque | Service::Opened(_) => Service::Opened(opened),
-        },
+        // Where it is HTTP, the connection that is open already has said nothing: it is not missed.
+        FirstWords::Client(Detected::Protocol(Protocol::Http1)) => Service::Http1,
+        FirstWords::Client(Detected::Protocol(Protocol::Http2)) => Service::Http2,
+        FirstWords::Client(_) => Service::Opened(opened),
         FirstWords::Server => {
             server_first.remember();
             Service::Opened(opened)

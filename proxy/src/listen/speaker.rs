@@ -4,15 +4,14 @@
 //! it may close an idle connection, say 408 before it does, or send the SETTINGS with which an HTTP/2 server starts.
 
 use super::detect::{self, Detected};
-use conduit_model::Protocol;
 use std::{io, time::Duration};
 use tokio::net::TcpStream;
 
 /// What the first words were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstWords {
-    /// The client spoke, and its first bytes are of this protocol.
-    Client(Protocol),
+    /// The client spoke, and its first bytes say this.
+    Client(Detected),
     /// The server greeted: it is a server-first protocol.
     Server,
     /// The server ended the connection, or answered to silence as an HTTP/1 server does: nothing to remember.
@@ -42,10 +41,7 @@ pub(crate) async fn first_words(client: &TcpStream, server: &TcpStream, within: 
             ServerWords::Settings => client.readable().await?,
         },
     }
-    Ok(FirstWords::Client(match detect::detect(client, within).await? {
-        Detected::Protocol(protocol) => protocol,
-        Detected::Unfinished | Detected::Silence => Protocol::Opaque,
-    }))
+    detect::detect(client, within).await.map(FirstWords::Client)
 }
 
 async fn server_words(server: &TcpStream) -> ServerWords {
