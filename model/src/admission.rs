@@ -4,7 +4,7 @@
 //! but the kubelet's probes, which have no identity, and can be told by where they come from and what they ask for.
 
 use crate::{
-    inbound::{Inbound, Probe},
+    inbound::{Inbound, InboundPort, Probe},
     mtls::{InboundMtls, InboundMtlsMode},
 };
 use http::Method;
@@ -23,18 +23,19 @@ pub enum Admission<'a> {
 }
 
 impl Inbound {
-    /// What is taken on `port`, and which policy says so.
-    pub fn mtls(&self, port: u16) -> &InboundMtls {
-        self.port(port).map_or(&self.mtls, |port| &port.mtls)
+    /// What is taken on `port`, one of these or none, and which policy says so.
+    pub fn mtls<'i>(&'i self, port: Option<&'i InboundPort>) -> &'i InboundMtls {
+        port.map_or(&self.mtls, |port| &port.mtls)
     }
 
-    /// What a client at `from` without a verified identity is served on `port`. `gateways`: the pod's own default gateways,
-    /// from which probes come on some networks.
-    pub fn admission(&self, port: u16, from: IpAddr, gateways: &[IpAddr]) -> Admission<'_> {
-        match self.mtls(port).mode {
+    /// What a client at `from` without a verified identity is served on `port`, one of these or none. `gateways`: the pod's
+    /// own default gateways, from which probes come on some networks.
+    pub fn admission<'i>(&self, port: Option<&'i InboundPort>, from: IpAddr, gateways: &[IpAddr]) -> Admission<'i> {
+        let mode = port.map_or(&self.mtls, |port| &port.mtls).mode;
+        match mode {
             InboundMtlsMode::Permissive | InboundMtlsMode::Disable => Admission::Open,
             InboundMtlsMode::Strict => {
-                let probes = self.port(port).map_or(&[][..], |port| &port.probes);
+                let probes = port.map_or(&[][..], |port| &port.probes);
                 let comes_from_probes =
                     gateways.contains(&from) || self.probe_networks.iter().any(|network| network.contains(from));
                 Admission::Probes(if comes_from_probes { probes } else { &[] })
@@ -44,6 +45,9 @@ impl Inbound {
 }
 
 impl Admission<'_> {
+    /// What holds while nothing is known: nothing is served, for what secures a port is not known either.
+    pub const NOTHING: Self = Self::Probes(&[]);
+
     /// Whether a request with this method and path (without query) is served. One that asks for its connection to become
     /// something else is no probe, and must not come here.
     pub fn admits(self, method: &Method, path: &str) -> bool {
@@ -121,7 +125,7 @@ mod tests {
             (Strict, Disable, 81, true),
         ] {
             let inbound = inbound(port, others);
-            let admission = inbound.admission(number, from, &[]);
+            let admission = inbound.admission(inbound.port(number), from, &[]);
             assert_eq!(admission.admits_all(), open, "{port:?} {others:?} {number}");
             assert_eq!(admission.admits(&Method::DELETE, "/orders"), open);
             assert_eq!(admission.admits_tls(), open);
@@ -147,7 +151,7 @@ mod tests {
             (STRANGER, 80, Method::POST, GRPC_HEALTH_CHECK, false),
             ("::ffff:192.168.0.7", 80, Method::GET, "/ready", false),
         ] {
-            let admission = inbound.admission(port, from.parse().unwrap(), &gateways);
+            let admission = inbound.admission(inbound.port(port), from.parse().unwrap(), &gateways);
             assert_eq!(admission.admits(&method, path), expected, "{from} {port} {method} {path}");
         }
     }
@@ -156,7 +160,8 @@ mod tests {
     fn strict_serves_the_applications_own_tls_only_to_a_probe_by_tls() {
         let inbound = inbound(InboundMtlsMode::Strict, InboundMtlsMode::Strict);
         for (from, port, expected) in [(NODE, 80, true), (NODE, 81, false), (STRANGER, 80, false)] {
-            assert_eq!(inbound.admission(port, from.parse().unwrap(), &[]).admits_tls(), expected, "{from} {port}");
+            let admission = inbound.admission(inbound.port(port), from.parse().unwrap(), &[]);
+            assert_eq!(admission.admits_tls(), expected, "{from} {port}");
         }
     }
 }

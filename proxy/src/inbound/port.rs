@@ -4,7 +4,7 @@ use crate::{
     http::headers,
     record::{
         Metrics,
-        labels::{Direction, Labels, Peer},
+        labels::{Direction, Labels, NoTls, Peer, Tls},
         request::{HttpSeries, RouteSeries, route_index},
         tcp::TcpSeries,
     },
@@ -47,9 +47,10 @@ impl Port {
 
     fn of(config: Option<InboundPort>, protocol: Protocol, metrics: &Arc<Metrics>) -> Rc<Self> {
         let number = config.as_ref().map(|config| config.port);
-        let labels = Labels::own(number, None);
+        let plain = Tls::None(NoTls::NotFromRemote);
+        let labels = Labels::own(number, None, plain);
         let service = |service: Option<&ServicePort>, routes: &[Route]| Service {
-            http: Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service))),
+            http: Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service, plain))),
             routes: RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route)),
         };
         let known = config.as_ref().map_or(&[][..], |config| &config.services);

@@ -36,6 +36,7 @@ enum Stop {
 
 /// Reads the bytes that a connection starts with.
 pub fn read(bytes: &[u8]) -> Hello {
+    let bytes = &bytes[..bytes.len().min(LIMIT)];
     match *bytes {
         [HANDSHAKE_RECORD, 3, 0..=4, _, _, CLIENT_HELLO, ..] => {}
         [HANDSHAKE_RECORD, 3, 0..=4, _, _, _, ..] => return Hello::NotTls,

@@ -41,6 +41,8 @@ pub(crate) enum Detected {
     Mesh,
     /// Bytes came, too few to tell.
     Unfinished,
+    /// A ClientHello came, and not its end.
+    UnfinishedHello,
     /// Nothing came.
     Silence,
 }
@@ -73,7 +75,7 @@ pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<D
     match seen.get() {
         Seen::Nothing => Ok(Detected::Silence),
         Seen::Word => Ok(Detected::Unfinished),
-        Seen::Hello => timeout(HELLO_TIMEOUT, judged).await.unwrap_or(Ok(Detected::Unfinished)),
+        Seen::Hello => timeout(HELLO_TIMEOUT, judged).await.unwrap_or(Ok(Detected::UnfinishedHello)),
     }
 }
 
@@ -85,7 +87,8 @@ pub(crate) async fn detect(stream: &TcpStream, within: Duration) -> io::Result<D
 pub(crate) async fn http_version(stream: &TcpStream, declared: Protocol) -> io::Result<Protocol> {
     Ok(match judge_as_bytes_come(stream, &Cell::new(Seen::Nothing)).await? {
         Detected::Protocol(http @ (Protocol::Http1 | Protocol::Http2)) => http,
-        Detected::Protocol(_) | Detected::Mesh | Detected::Unfinished | Detected::Silence => declared,
+        Detected::Protocol(_) | Detected::Mesh | Detected::Silence => declared,
+        Detected::Unfinished | Detected::UnfinishedHello => declared,
     })
 }
 
@@ -275,7 +278,7 @@ mod tests {
         server.readable().await.unwrap();
         tokio::time::pause();
         let start = tokio::time::Instant::now();
-        assert_eq!(detect(&server, Duration::from_millis(200)).await.unwrap(), Detected::Unfinished);
+        assert_eq!(detect(&server, Duration::from_millis(200)).await.unwrap(), Detected::UnfinishedHello);
         assert_eq!(start.elapsed().as_secs(), HELLO_TIMEOUT.as_secs());
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn decide<O: AsRef<TcpStream>>(
     match detect::detect(stream, within).await? {
         Detected::Protocol(protocol) => return Ok(service(protocol)),
         // From here it is the application's own, whatever it offers.
-        Detected::Mesh | Detected::Unfinished => return Ok(Service::Opaque),
+        Detected::Mesh | Detected::Unfinished | Detected::UnfinishedHello => return Ok(Service::Opaque),
         Detected::Silence => {}
     }
     let opened = open().await.ok_or(io::ErrorKind::ConnectionRefused)?;

@@ -1,6 +1,6 @@
 //! Labels of series, from what is known of destinations and endpoints.
 
-use conduit_model::{ServicePort, Workload, WorkloadKind};
+use conduit_model::{ServicePort, SpiffeId, Workload, WorkloadKind};
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The side of the pod that a connection is on.
@@ -21,6 +21,28 @@ pub enum Peer {
     Destination,
 }
 
+/// Whether a connection is secured by the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls<'a> {
+    /// It is, and the other end has proved to be this.
+    Peer(&'a SpiffeId),
+    /// It is not.
+    None(NoTls),
+}
+
+/// Why a connection is not secured by the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoTls {
+    /// Outbound: the endpoint takes none, or nothing is known of it.
+    NotProvidedByServiceDiscovery,
+    /// Inbound: the client spoke plaintext.
+    NotFromRemote,
+    /// Inbound: the client spoke TLS with the application.
+    NotMeshTls,
+    /// One of the two could not prove who it is.
+    HandshakeFailed,
+}
+
 /// An ordered set of labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Labels(Arc<[(&'static str, Cow<'static, str>)]>);
@@ -37,11 +59,23 @@ impl Direction {
         }
     }
 
-    /// Why traffic of this direction is not encrypted: until proxies have identities, none is.
-    fn no_tls_reason(self) -> &'static str {
+    /// The label that says who the other end is.
+    fn peer_label(self) -> &'static str {
         match self {
-            Self::Outbound => "not_provided_by_service_discovery",
-            Self::Inbound => "no_tls_from_remote",
+            Self::Outbound => "server_id",
+            Self::Inbound => "client_id",
+        }
+    }
+}
+
+impl NoTls {
+    /// Value of the label `no_tls_reason`; Linkerd's where it has the case.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotProvidedByServiceDiscovery => "not_provided_by_service_discovery",
+            Self::NotFromRemote => "no_tls_from_remote",
+            Self::NotMeshTls => "not_mesh_tls",
+            Self::HandshakeFailed => "handshake_failed",
         }
     }
 }
@@ -82,16 +116,16 @@ impl Labels {
         if let Some(service) = service {
             labels = labels.and("dst_service", service.name.clone());
         }
-        labels.no_identity(Direction::Outbound)
+        labels.secured(Direction::Outbound, Tls::None(NoTls::NotProvidedByServiceDiscovery))
     }
 
     /// Of requests and connections to a port of the pod that the operator knows, by a Service where one is known.
-    pub(crate) fn own(port: Option<u16>, service: Option<&ServicePort>) -> Self {
+    pub(crate) fn own(port: Option<u16>, service: Option<&ServicePort>, tls: Tls<'_>) -> Self {
         let mut labels = Self::direction(Direction::Inbound).authority(service);
         if let Some(port) = port {
             labels = labels.and("target_port", port.to_string());
         }
-        labels.no_identity(Direction::Inbound)
+        labels.secured(Direction::Inbound, tls)
     }
 
     /// Of a route of a Service; of all requests together where there is no Service.
@@ -107,8 +141,11 @@ impl Labels {
         service.map_or_else(|| self.clone(), |service| self.and("authority", service.to_string()))
     }
 
-    fn no_identity(self, direction: Direction) -> Self {
-        self.and("tls", "no_identity").and("no_tls_reason", direction.no_tls_reason())
+    fn secured(self, direction: Direction, tls: Tls<'_>) -> Self {
+        match tls {
+            Tls::Peer(id) => self.and("tls", "true").and(direction.peer_label(), id.to_string()),
+            Tls::None(why) => self.and("tls", "no_identity").and("no_tls_reason", why.reason()),
+        }
     }
 }
 

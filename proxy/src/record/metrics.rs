@@ -21,6 +21,18 @@ pub struct Metrics {
     pub(crate) tcp: TcpFamilies,
     pub(crate) refused: Family<Counter>,
     pub(crate) resent: Family<Counter>,
+    pub(crate) handshakes: Family<Counter>,
+}
+
+/// How a TLS handshake with a peer of the mesh ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Both have shown their certificates.
+    Full,
+    /// An earlier session went on.
+    Resumed,
+    /// It did not come to its end, for one of finitely many reasons.
+    Failed(&'static str),
 }
 
 /// What is counted of requests.
@@ -61,6 +73,7 @@ impl Metrics {
             },
             refused: Family::new(&room),
             resent: Family::new(&room),
+            handshakes: Family::new(&room),
         })
     }
 
@@ -72,7 +85,7 @@ impl Metrics {
             self.http.sweep(now);
             self.route.sweep(now);
             let TcpFamilies { opened, open, closed, read_bytes, write_bytes } = &self.tcp;
-            for counters in [opened, closed, read_bytes, write_bytes, &self.refused, &self.resent] {
+            for counters in [opened, closed, read_bytes, write_bytes, &self.refused, &self.resent, &self.handshakes] {
                 counters.sweep(now);
             }
             open.sweep(now);
@@ -82,6 +95,17 @@ impl Metrics {
     /// Counts a connection that was closed as soon as it was accepted.
     pub(crate) fn connection_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.series(&Labels::direction(direction).and("reason", reason)).increment();
+    }
+
+    /// Counts a TLS handshake with a peer of the mesh.
+    pub fn handshake(&self, direction: Direction, handshake: Handshake) {
+        let labels = Labels::direction(direction);
+        let labels = match handshake {
+            Handshake::Full => labels.and("result", "full"),
+            Handshake::Resumed => labels.and("result", "resumed"),
+            Handshake::Failed(reason) => labels.and("result", "failed").and("reason", reason),
+        };
+        self.handshakes.series(&labels).increment();
     }
 
     /// Counts a request that was sent to another endpoint because `failure` proved that it had reached no application.
