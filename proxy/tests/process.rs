@@ -28,6 +28,7 @@ fn meshed(ports: [u16; 3]) -> Command {
         .env("CONDUIT_PROXY_ADMIN_PORT", admin)
         .env("CONDUIT_PROXY_POD_IPS", "127.0.0.1")
         .env("CONDUIT_PROXY_DISCOVERY_ADDRESS", "127.0.0.1:1")
+        .env("CONDUIT_PROXY_IDENTITY_ADDRESS", "127.0.0.1:1")
         .env("CONDUIT_PROXY_TRUST_FILE", "absent/ca.crt")
         .env("CONDUIT_PROXY_TOKEN_FILE", "absent/token");
     command
@@ -103,7 +104,7 @@ fn settings_that_cannot_be_read_are_all_named_on_one_line() {
     let output = command().env("CONDUIT_PROXY_WORKERS", "many").output().unwrap();
     let (code, lines) = failure(&output);
     assert_eq!((code, lines.len()), (Some(1), 1), "{lines:?}");
-    for variable in ["POD_IPS", "DISCOVERY_ADDRESS", "TRUST_FILE", "TOKEN_FILE", "WORKERS"] {
+    for variable in ["POD_IPS", "DISCOVERY_ADDRESS", "IDENTITY_ADDRESS", "TRUST_FILE", "TOKEN_FILE", "WORKERS"] {
         assert!(lines[0].contains(&format!("CONDUIT_PROXY_{variable} ")), "{variable} in {lines:?}");
     }
 }

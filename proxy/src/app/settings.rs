@@ -4,7 +4,10 @@
 //! reference is generated too; this room only says what each value becomes. Every fault is reported at once.
 
 use crate::discovery::HostPort;
-use conduit_model::settings::{self as table, Setting};
+use conduit_model::{
+    TrustDomain,
+    settings::{self as table, Setting},
+};
 use std::{fmt, net::IpAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 use tracing_subscriber::EnvFilter;
 
@@ -27,7 +30,11 @@ pub struct Settings {
     pub pod_namespace: String,
     /// Where the operator serves discovery.
     pub discovery_address: HostPort,
-    /// Certificates that the operator's must be signed by, in PEM.
+    /// Where the operator issues certificates.
+    pub identity_address: HostPort,
+    /// The trust domain of the mesh.
+    pub trust_domain: TrustDomain,
+    /// Roots of the mesh, in PEM, by which the operator is trusted.
     pub trust_file: PathBuf,
     /// The token that proves the workload.
     pub token_file: PathBuf,
@@ -117,6 +124,8 @@ impl Settings {
         let pod_name = reader.value(&table::POD_NAME, |text| Ok(text.to_owned()));
         let pod_namespace = reader.value(&table::POD_NAMESPACE, |text| Ok(text.to_owned()));
         let discovery_address = reader.value(&table::DISCOVERY_ADDRESS, str::parse);
+        let identity_address = reader.value(&table::IDENTITY_ADDRESS, str::parse);
+        let trust_domain = reader.value(&table::TRUST_DOMAIN, |text| text.parse().map_err(unsaid));
         let trust_file = reader.value(&table::TRUST_FILE, |text| Ok(PathBuf::from(text)));
         let token_file = reader.value(&table::TOKEN_FILE, |text| Ok(PathBuf::from(text)));
         let discovery_timeout = reader.value(&table::DISCOVERY_TIMEOUT, duration);
@@ -145,6 +154,8 @@ impl Settings {
                 pod_name: pod_name?,
                 pod_namespace: pod_namespace?,
                 discovery_address: discovery_address?,
+                identity_address: identity_address?,
+                trust_domain: trust_domain?,
                 trust_file: trust_file?,
                 token_file: token_file?,
                 discovery_timeout: discovery_timeout?,
@@ -275,9 +286,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    const REQUIRED: [(&str, &str); 4] = [
+    const REQUIRED: [(&str, &str); 5] = [
         ("CONDUIT_PROXY_POD_IPS", "10.0.0.7, fd00::7"),
         ("CONDUIT_PROXY_DISCOVERY_ADDRESS", "conduit-operator.conduit.svc:8086"),
+        ("CONDUIT_PROXY_IDENTITY_ADDRESS", "conduit-operator.conduit.svc:8080"),
         ("CONDUIT_PROXY_TRUST_FILE", "/trust/ca.crt"),
         ("CONDUIT_PROXY_TOKEN_FILE", "/token"),
     ];
@@ -296,6 +308,7 @@ mod tests {
         let settings = read(&[]).unwrap();
         assert_eq!(settings.pod_ips, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
         assert_eq!((settings.outbound_port, settings.inbound_port, settings.admin_port), (4140, 4143, 4191));
+        assert_eq!(settings.trust_domain.as_str(), "cluster.local");
         assert_eq!(settings.discovery_idle, Duration::from_secs(300));
         assert_eq!(settings.detect_timeout, Duration::from_millis(200));
         assert_eq!(settings.log, LogSettings { directives: "info".into(), format: LogFormat::Plain });
@@ -316,6 +329,7 @@ mod tests {
             "CONDUIT_PROXY_DETECT_TIMEOUT" => Some("fast".into()),
             "CONDUIT_PROXY_POD_IPS" => Some("10.0.0.7,here".into()),
             "CONDUIT_PROXY_DISCOVERY_ADDRESS" => Some("operator:0".into()),
+            "CONDUIT_PROXY_TRUST_DOMAIN" => Some("Mesh".into()),
             _ => None,
         })
         .unwrap_err();
@@ -325,6 +339,8 @@ mod tests {
             [
                 r#"CONDUIT_PROXY_POD_IPS must be IP addresses, separated by commas, was "10.0.0.7,here" ("here" is none)"#,
                 r#"CONDUIT_PROXY_DISCOVERY_ADDRESS must be `host:port`; the host must be a name on the operator's certificate, was "operator:0" ("0" is no port from 1 to 65535)"#,
+                "CONDUIT_PROXY_IDENTITY_ADDRESS is required: `host:port`; the host must be a name on the operator's certificate",
+                r#"CONDUIT_PROXY_TRUST_DOMAIN must be a trust domain, such as `cluster.local`, was "Mesh""#,
                 "CONDUIT_PROXY_TRUST_FILE is required: a path",
                 "CONDUIT_PROXY_TOKEN_FILE is required: a path",
                 r#"CONDUIT_PROXY_DETECT_TIMEOUT must be a duration, such as `200ms`, was "fast""#,

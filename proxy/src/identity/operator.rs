@@ -5,16 +5,12 @@
 //! rotated. They are read again for every connection, so that no watcher is needed and an old copy is never used. They
 //! are small and lie in memory (tmpfs), and connections are rare, so they are read without leaving the thread.
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
-    version::TLS13,
-};
+use super::tls;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 /// Neither a bundle nor a token is ever near this many bytes; a larger file is a mistake.
@@ -96,19 +92,12 @@ fn trusting(pem: &[u8]) -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err("at least one certificate in PEM, found none".to_owned());
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&TLS13])
+    let mut config = tls::client(&tls::system_clock())
         .map_err(|e| e.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
-}
-
-/// aws-lc-rs, with the post-quantum hybrid key exchange preferred.
-fn provider() -> CryptoProvider {
-    use aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
-    CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1], ..aws_lc_rs::default_provider() }
 }
 
 #[cfg(test)]

@@ -1,0 +1,102 @@
+//! What a client keeps to resume sessions (RFC 8446 section 2.2), and the configuration that goes with it.
+//!
+//! A resumed session is as its first handshake left it: the server presents no certificate again. So every expected
+//! identity has a configuration with a verifier and a store of its own, and a ticket that one workload's server gave is
+//! never offered where another is expected. All of it is dropped with the certificate and the bundle that it was made under.
+//!
+//! Everything is bounded, because a proxy may call any number of workloads: the identities by the most recently used, the
+//! tickets of each by the most recent address. A ticket is opened only by the proxy that gave it, hence one an address.
+
+use conduit_model::SpiffeId;
+use rustls::{
+    ClientConfig, NamedGroup,
+    client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue},
+};
+use rustls_pki_types::ServerName;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Identities whose configuration is kept.
+pub(super) const IDENTITIES: usize = 32;
+/// Addresses of one identity of which a ticket is kept. A ticket takes about 3 KB: it holds both chains.
+pub(super) const ADDRESSES: usize = 8;
+
+/// The configurations of the identities that were called last.
+#[derive(Default)]
+pub(super) struct Configs(Mutex<VecDeque<(SpiffeId, Arc<ClientConfig>)>>);
+
+impl Configs {
+    /// The configuration for connections to `peer`, made anew where it is not kept.
+    pub(super) fn of<E>(
+        &self,
+        peer: &SpiffeId,
+        make: impl FnOnce() -> Result<ClientConfig, E>,
+    ) -> Result<Arc<ClientConfig>, E> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match kept.iter().position(|(id, _)| id == peer).and_then(|place| kept.remove(place)) {
+            Some(found) => found,
+            None => (peer.clone(), Arc::new(make()?)),
+        };
+        let config = found.1.clone();
+        kept.push_back(found);
+        if kept.len() > IDENTITIES {
+            kept.pop_front();
+        }
+        Ok(config)
+    }
+}
+
+/// The tickets of one expected identity, at most one for each of the last addresses. Each is used once.
+#[derive(Default)]
+pub(super) struct Tickets(Mutex<VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>>);
+
+/// A ticket's secret opens its session: nothing of it is shown.
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").finish_non_exhaustive()
+    }
+}
+
+impl Tickets {
+    fn take(
+        kept: &mut VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>,
+        address: &ServerName<'static>,
+    ) -> Option<Tls13ClientSessionValue> {
+        let place = kept.iter().position(|(of, _)| of == address)?;
+        kept.remove(place).map(|(_, ticket)| ticket)
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn insert_tls13_ticket(&self, address: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::take(&mut kept, &address);
+        if kept.len() == ADDRESSES {
+            kept.pop_front();
+        }
+        kept.push_back((address, ticket));
+    }
+
+    fn take_tls13_ticket(&self, address: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        Self::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), address)
+    }
+
+    // Every proxy prefers the group that every proxy offers first: there is nothing to remember.
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    // TLS 1.2 is never spoken.
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+}
