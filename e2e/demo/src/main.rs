@@ -3,6 +3,8 @@
 //! This file reads the command line and hands over; it must not know what a server answers or what a check proves.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod attack;
+mod capture;
 mod check;
 mod echo;
 mod load;
@@ -37,6 +39,10 @@ enum Command {
     EchoServer(echo::Settings),
     /// One check of one protocol: a line of JSON, and exit code 0 or 1.
     Check(check::Settings),
+    /// One attempt on the mesh, by a peer that knows how it works: a line of JSON that says what came of it.
+    Attack(attack::Settings),
+    /// What a listener on the wire sees of the traffic between two addresses, as a line of JSON.
+    Capture(capture::Settings),
     /// Waits, then exits as told: the body of a Job, or of a preStop hook.
     Sleep {
         /// How long, such as `5s`.
@@ -75,6 +81,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(settings) => load::run(settings, stop).await?,
         Command::EchoServer(settings) => echo::run(settings, stop).await?,
         Command::Check(settings) => return check::run(settings).await,
+        Command::Attack(settings) => attack::run(settings, stop).await?,
+        Command::Capture(settings) => capture::run(settings, stop).await?,
         Command::Sleep { time, code } => {
             tokio::select! {
                 () = tokio::time::sleep(time) => return Ok(ExitCode::from(code)),
@@ -101,6 +109,14 @@ fn stop_signal() -> std::io::Result<CancellationToken> {
         told.cancel();
     });
     Ok(stop)
+}
+
+/// Cancels `stop` when something, or the end, comes on standard input. On a thread of its own, which nothing waits for: a read of standard input cannot be taken back.
+fn stop_on_input(stop: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+        stop.cancel();
+    });
 }
 
 /// Reads a duration such as `200ms`, `5s` or `1m30s`.

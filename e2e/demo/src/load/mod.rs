@@ -14,7 +14,7 @@ use clap::Args;
 use http::Uri;
 use tokio_util::sync::CancellationToken;
 
-use crate::duration;
+use crate::{duration, stop_on_input};
 use engine::Plan;
 use mix::Mix;
 
@@ -81,7 +81,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     };
     let (quiet, every) = (settings.json, settings.every);
     if settings.until_input {
-        end_on_input(stop.clone());
+        stop_on_input(stop.clone());
     }
     let total = engine::run(plan, stop, move |report| {
         if !quiet && report.since_last >= every {
@@ -95,14 +95,6 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         println!("in all: {total}");
     }
     Ok(())
-}
-
-/// On a thread of its own, which nothing waits for: a read of standard input cannot be taken back.
-fn end_on_input(stop: CancellationToken) {
-    std::thread::spawn(move || {
-        let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
-        stop.cancel();
-    });
 }
 
 /// Resolved once: the name service is not what is measured. `None` when told to stop meanwhile.
