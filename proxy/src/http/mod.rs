@@ -5,10 +5,8 @@
 
 pub(crate) mod body;
 pub(crate) mod headers;
-pub(crate) mod io;
 pub(crate) mod limits;
 pub(crate) mod outgoing;
 pub(crate) mod respond;
 pub(crate) mod serve;
 pub(crate) mod tunnel;
-pub(crate) mod witness;

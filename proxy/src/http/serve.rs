@@ -1,7 +1,7 @@
 //! Serving one connection of a client, with the request function of whoever accepted it.
 
-use super::{body::Finish, body::ResponseBody, io::Counted, limits};
-use crate::listen::drain::Drain;
+use super::{body::Finish, body::ResponseBody, limits};
+use crate::listen::{drain::Drain, io::Io};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
@@ -30,7 +30,7 @@ impl<T: Future<Output = ()> + 'static> Executor<T> for LocalExecutor {
 ///
 /// # Errors
 /// hyper's: the connection broke, or the client does not speak HTTP.
-pub(crate) async fn http1<S, R, F>(io: Counted, request: S, mut drain: Drain, linger: Duration) -> hyper::Result<()>
+pub(crate) async fn http1<S, R, F>(io: Io, request: S, mut drain: Drain, linger: Duration) -> hyper::Result<()>
 where
     S: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<ResponseBody<F>>>,
@@ -67,7 +67,7 @@ where
 /// # Errors
 /// hyper's: the connection broke, or the client does not speak HTTP/2.
 pub(crate) async fn http2<S, R, F>(
-    io: Counted,
+    io: Io,
     request: S,
     mut drain: Drain,
     going_away: impl Future<Output = ()>,

@@ -13,10 +13,11 @@ mod request;
 mod tcp;
 
 use crate::{
-    http::{io::Counted, serve, tunnel},
+    http::{serve, tunnel},
     listen::{
         accept::{Accepted, Refusal, accept},
         drain::{self, Drain, OpenConnection},
+        io::{Counted, Io},
         original::OriginalDestination,
         service::{ServerFirst, Service, decide},
     },
@@ -150,24 +151,24 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let port = worker.port(destination.port());
     let address = worker.address(destination, &port);
     let connection = Rc::new(Connection { worker, address, _open: open });
-    let mut counted = Counted::new(stream, port.accepted.open());
+    let mut io = Io::from(Counted::new(stream, port.accepted.open()));
     let Connection { worker, address, .. } = &*connection;
     let open = async || tcp::open(worker, address).await;
     // In a box, which is gone once it is decided, and not a part of what the connection takes from then on.
-    let decided = decide(&counted.stream, port.protocol, worker.detect_timeout, &address.server_first, open);
+    let decided = decide(&io.counted().stream, port.protocol, worker.detect_timeout, &address.server_first, open);
     let service = match drain::unless_silent(worker.drain.clone(), worker.detect_timeout, Box::pin(decided)).await {
         Some(Ok(service)) => service,
-        Some(Err(error)) => return tcp::broke(&counted, &error),
+        Some(Err(error)) => return tcp::broke(&io, &error),
         None => return,
     };
     let drain = worker.drain.clone();
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {
-        Service::Opaque => return tcp::serve(worker, address, &mut counted).await,
-        Service::Opened(mut server) => return tunnel::between(&mut counted, &mut server).await,
+        Service::Opaque => return tcp::serve(worker, address, &mut io).await,
+        Service::Opened(mut server) => return tunnel::between(&mut io, &mut server).await,
         // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
-        Service::Http1 => serve::http1(counted, serve, drain, worker.connector.idle_timeout).await,
-        Service::Http2 => serve::http2(counted, serve, drain, terminating(worker.terminating.clone())).await,
+        Service::Http1 => serve::http1(io, serve, drain, worker.connector.idle_timeout).await,
+        Service::Http2 => serve::http2(io, serve, drain, terminating(worker.terminating.clone())).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");

@@ -1,5 +1,5 @@
-//! Connections as they come in: listening sockets, where a redirected connection was going, what its first bytes say,
-//! and the relay of bytes that are not to be read.
+//! Connections below HTTP: listening sockets, where a redirected connection was going, what its first bytes say, what the
+//! proxy holds of one, and the relay of bytes that are not to be read.
 //!
 //! This room does not know why a connection is served, nor what is told about its destination.
 
@@ -8,9 +8,13 @@ pub mod client_hello;
 pub(crate) mod detect;
 pub mod drain;
 pub mod gateway;
+pub(crate) mod io;
 pub mod original;
+#[cfg(test)]
+pub(crate) mod pairs;
 pub(crate) mod relay;
 pub(crate) mod service;
 pub mod socket;
 pub(crate) mod speaker;
 pub(crate) mod tcp_info;
+pub(crate) mod witness;

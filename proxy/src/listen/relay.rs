@@ -1,14 +1,15 @@
-//! The relay of bytes between two streams, in both directions at once.
+//! The relay of bytes between two connections, in both directions at once.
 //!
 //! What a relay must carry is more than bytes: the end of one direction while the other goes on (a client that shuts
 //! down its side and then waits for the answer), and a reset as a reset, so that an application that tells them apart
-//! sees what happened.
+//! sees what happened. A FIN on one side is `close_notify` and a FIN where the other has TLS, and the other way round. TLS
+//! that ends without `close_notify` has been cut (RFC 8446 section 6.1): that is a reset too.
 //!
 //! Memory: a connection that waits holds no buffer. One is taken from the worker's pool when bytes are there to be
 //! read, and given back as soon as the stream has no more; a slow reader keeps one for what it has not taken.
 
-use super::socket;
-use bytes::Bytes;
+use super::io::Io;
+use bytes::{Buf, Bytes};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -16,13 +17,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes read at once. Larger reads save system calls for bulk; 64 KiB is where the gain ends.
 const BUFFER: usize = 64 * 1024;
@@ -39,63 +34,90 @@ struct Buffer(Box<[u8]>);
 
 /// One side of a relay.
 pub(crate) struct Side<'s> {
-    pub(crate) stream: &'s mut TcpStream,
-    /// What was read from the stream before the relay started.
+    pub(crate) io: &'s mut Io,
+    /// What was read from it before the relay started.
     pub(crate) read_already: Bytes,
 }
 
-/// Hears of bytes as they pass.
-pub(crate) trait Tally {
-    /// So many bytes went from the client to the server.
-    fn sent(&self, bytes: usize);
-    /// So many bytes came from the server to the client.
-    fn received(&self, bytes: usize);
+/// How far one direction has come.
+enum Way {
+    /// What was read before the relay started is to be written.
+    First(Bytes),
+    Reading,
+    Writing {
+        buffer: Buffer,
+        written: usize,
+        length: usize,
+    },
+    /// What TLS still holds of what was written is to go out.
+    Flushing,
+    /// The source has ended, and the sink is told so.
+    Ending,
+    Ended,
 }
 
 /// Relays until both directions have ended.
 ///
 /// # Errors
-/// The first error of either stream; both are then closed with a reset.
-pub(crate) async fn relay(client: Side<'_>, server: Side<'_>, tally: &impl Tally) -> io::Result<()> {
-    let ended = {
-        let (client_source, client_sink) = client.stream.split();
-        let (server_source, server_sink) = server.stream.split();
-        let upward = one_way(client_source, client.read_already, server_sink, |bytes| tally.sent(bytes));
-        let downward = one_way(server_source, server.read_already, client_sink, |bytes| tally.received(bytes));
-        futures::future::try_join(upward, downward).await
-    };
-    if ended.is_err() {
-        // The streams are about to be dropped. On one that is broken already this may fail, and does not matter.
-        let _ = socket::reset_on_close(client.stream);
-        let _ = socket::reset_on_close(server.stream);
+/// The first error of either connection; both are then closed with a reset once dropped, and have it in their records.
+pub(crate) async fn relay(client: Side<'_>, server: Side<'_>) -> io::Result<()> {
+    let (mut upward, mut downward) = (Way::First(client.read_already), Way::First(server.read_already));
+    let (client, server) = (client.io, server.io);
+    let ended = poll_fn(|cx| {
+        let up = upward.poll(client, server, cx)?;
+        let down = downward.poll(server, client, cx)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await;
+    if let Err(error) = &ended {
+        for io in [client, server] {
+            io.record().broke(error);
+            io.reset_on_close();
+        }
     }
-    ended.map(|((), ())| ())
+    ended
 }
 
-/// Moves bytes from `source` to `sink` until the source ends, and ends the sink.
-async fn one_way(
-    mut source: ReadHalf<'_>,
-    first: Bytes,
-    mut sink: WriteHalf<'_>,
-    passed: impl Fn(usize),
-) -> io::Result<()> {
-    if !first.is_empty() {
-        sink.write_all(&first).await?;
-        passed(first.len());
-    }
-    drop(first);
-    loop {
-        let (buffer, length) = poll_fn(|cx| poll_read(&mut source, cx)).await?;
-        if length == 0 {
-            return end(sink.as_ref());
+impl Way {
+    /// Moves bytes from `source` to `sink` until the source ends, and ends the sink.
+    fn poll(&mut self, source: &mut Io, sink: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            *self = match self {
+                Self::First(bytes) => {
+                    while bytes.has_remaining() {
+                        bytes.advance(ready!(poll_write(sink, bytes, cx))?);
+                    }
+                    Self::Flushing
+                }
+                Self::Reading => match ready!(poll_read(source, cx))? {
+                    (_, 0) => Self::Ending,
+                    (buffer, length) => Self::Writing { buffer, written: 0, length },
+                },
+                Self::Writing { buffer, written, length } => {
+                    while written < length {
+                        *written += ready!(poll_write(sink, &buffer.0[*written..*length], cx))?;
+                    }
+                    Self::Flushing
+                }
+                Self::Flushing => {
+                    ready!(Pin::new(&mut *sink).poll_flush(cx))?;
+                    Self::Reading
+                }
+                Self::Ending => {
+                    match ready!(Pin::new(&mut *sink).poll_shutdown(cx)) {
+                        // The peer has closed both its directions: it does not wait for the end.
+                        Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
+                        Ok(()) | Err(_) => Self::Ended,
+                    }
+                }
+                Self::Ended => return Poll::Ready(Ok(())),
+            }
         }
-        sink.write_all(&buffer.0[..length]).await?;
-        passed(length);
     }
 }
 
 /// Reads into a buffer that is taken only for the read.
-fn poll_read(source: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<(Buffer, usize)>> {
+fn poll_read(source: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<(Buffer, usize)>> {
     let mut buffer = Buffer::take();
     let mut unfilled = ReadBuf::new(&mut buffer.0);
     ready!(Pin::new(source).poll_read(cx, &mut unfilled))?;
@@ -103,12 +125,10 @@ fn poll_read(source: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result
     Poll::Ready(Ok((buffer, length)))
 }
 
-/// Carries the end of one direction over to the other stream.
-fn end(sink: &TcpStream) -> io::Result<()> {
-    match socket::shutdown_write(sink) {
-        // The peer has closed both its directions: it does not wait for the end.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-        ended => ended,
+fn poll_write(sink: &mut Io, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(sink).poll_write(cx, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(written),
     }
 }
 
@@ -135,94 +155,147 @@ impl Drop for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use crate::listen::pairs::{KINDS, Pair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    fn unread(stream: &mut TcpStream) -> Side<'_> {
-        Side { stream, read_already: Bytes::new() }
+    fn unread(io: &mut Io) -> Side<'_> {
+        Side { io, read_already: Bytes::new() }
     }
 
-    #[derive(Default)]
-    struct Counted {
-        sent: Cell<usize>,
-        received: Cell<usize>,
-    }
-
-    impl Tally for Counted {
-        fn sent(&self, bytes: usize) {
-            self.sent.set(self.sent.get() + bytes);
+    /// A client and a server with what is between them, once for each combination of plain and TLS.
+    async fn pairs() -> Vec<(Pair, Pair)> {
+        let mut pairs = Vec::new();
+        for client in KINDS {
+            for server in KINDS {
+                pairs.push((Pair::accepted(client).await, Pair::opened(server).await));
+            }
         }
-        fn received(&self, bytes: usize) {
-            self.received.set(self.received.get() + bytes);
-        }
-    }
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (near, listener.accept().await.unwrap().0)
+        pairs
     }
 
     #[tokio::test]
     async fn one_direction_ends_while_the_other_goes_on() {
-        let ((mut client, mut front), (mut back, mut server)) = (pair().await, pair().await);
-        let tally = Counted::default();
-        let talk = async {
-            client.write_all(b"question").await.unwrap();
-            client.shutdown().await.unwrap();
-            let mut question = String::new();
-            server.read_to_string(&mut question).await.unwrap();
-            server.write_all(format!("answer to {question}").as_bytes()).await.unwrap();
-            drop(server);
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
-        let (ended, answer) = tokio::join!(relayed, talk);
-        ended.unwrap();
-        assert_eq!(answer, "answer to question");
-        assert_eq!((tally.sent.get(), tally.received.get()), (8, 18));
+        for (Pair { far: mut client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            let talk = async {
+                client.write_all(b"question").await.unwrap();
+                client.shutdown().await.unwrap();
+                let mut question = String::new();
+                server.read_to_string(&mut question).await.unwrap();
+                server.write_all(format!("answer to {question}").as_bytes()).await.unwrap();
+                server.shutdown().await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let relayed = relay(unread(&mut front), unread(&mut back));
+            let (ended, answer) = tokio::join!(relayed, talk);
+            ended.unwrap();
+            assert_eq!(answer, "answer to question");
+        }
     }
 
     #[tokio::test]
     async fn what_was_read_before_goes_first() {
-        let ((mut client, mut front), (mut back, mut server)) = (pair().await, pair().await);
-        client.write_all(b"tail").await.unwrap();
-        client.shutdown().await.unwrap();
-        server.shutdown().await.unwrap();
-        let side = Side { stream: &mut front, read_already: Bytes::from_static(b"head,") };
-        relay(side, unread(&mut back), &Counted::default()).await.unwrap();
-        let mut all = String::new();
-        server.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all, "head,tail");
+        for (Pair { far: mut client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            client.write_all(b"tail").await.unwrap();
+            client.shutdown().await.unwrap();
+            server.shutdown().await.unwrap();
+            let side = Side { io: &mut front, read_already: Bytes::from_static(b"head,") };
+            relay(side, unread(&mut back)).await.unwrap();
+            let mut all = String::new();
+            server.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, "head,tail");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_goes_out_before_more_comes() {
+        for (Pair { far: mut client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            let talk = async {
+                for byte in 0..3 {
+                    client.write_u8(byte).await.unwrap();
+                    client.flush().await.unwrap();
+                    assert_eq!(server.read_u8().await.unwrap(), byte);
+                }
+            };
+            tokio::select! {
+                ended = relay(unread(&mut front), unread(&mut back)) => panic!("{ended:?}"),
+                () = talk => {}
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_reset_is_carried_as_a_reset() {
-        let ((client, mut front), (mut back, mut server)) = (pair().await, pair().await);
-        socket::reset_on_close(&client).unwrap();
-        drop(client);
-        let ended = relay(unread(&mut front), unread(&mut back), &Counted::default()).await;
-        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        drop(back);
-        assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        for (Pair { far: client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            client.reset_on_close();
+            drop(client);
+            let ended = relay(unread(&mut front), unread(&mut back)).await;
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            drop(back);
+            assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_that_ends_without_saying_so_was_cut_and_is_carried_as_a_reset() {
+        for (Pair { far: client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            if let Io::Plain(_) = client {
+                continue;
+            }
+            // A FIN that anybody could have sent.
+            socket2::SockRef::from(&client.counted().stream).shutdown(std::net::Shutdown::Write).unwrap();
+            let ended = relay(unread(&mut front), unread(&mut back)).await;
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            drop(back);
+            assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_transfer_arrives_whole_through_a_slow_reader() {
+        const SIZE: usize = 3_000_001;
+        for (Pair { far: mut client, near: mut front }, Pair { far: mut server, near: mut back }) in pairs().await {
+            let sent: Vec<u8> = (0..=255).cycle().take(SIZE).collect();
+            let talk = async {
+                let send = async {
+                    client.write_all(&sent).await.unwrap();
+                    client.shutdown().await.unwrap();
+                };
+                let receive = async {
+                    let (mut all, mut some) = (Vec::<u8>::new(), vec![0; 50_001]);
+                    loop {
+                        match server.read(&mut some).await.unwrap() {
+                            0 => break,
+                            length => all.extend(&some[..length]),
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    server.shutdown().await.unwrap();
+                    all
+                };
+                let ((), all) = tokio::join!(send, receive);
+                all
+            };
+            let (ended, all) = tokio::join!(relay(unread(&mut front), unread(&mut back)), talk);
+            ended.unwrap();
+            assert!(all == sent);
+        }
     }
 
     #[tokio::test]
     async fn a_relay_that_waits_holds_no_buffer() {
-        let ((_client, mut front), (mut back, _server)) = (pair().await, pair().await);
-        let tally = Counted::default();
-        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
-        tokio::time::timeout(std::time::Duration::from_millis(20), relayed).await.unwrap_err();
-        assert_eq!(POOL.with_borrow(Vec::len), 1, "one buffer, and it is in the pool");
+        for (Pair { far: _client, near: mut front }, Pair { far: _server, near: mut back }) in pairs().await {
+            let relayed = relay(unread(&mut front), unread(&mut back));
+            tokio::time::timeout(std::time::Duration::from_millis(20), relayed).await.unwrap_err();
+            assert_eq!(POOL.with_borrow(Vec::len), 1, "one buffer, and it is in the pool");
+        }
     }
 
     #[tokio::test]
     async fn a_relay_is_small() {
-        let ((_client, mut front), (mut back, _server)) = (pair().await, pair().await);
-        let tally = Counted::default();
-        let relayed = relay(unread(&mut front), unread(&mut back), &tally);
-        assert!(size_of_val(&relayed) <= 640, "{} bytes", size_of_val(&relayed));
+        let (mut front, mut back) = (Pair::accepted(KINDS[0]).await.near, Pair::opened(KINDS[0]).await.near);
+        let relayed = relay(unread(&mut front), unread(&mut back));
+        assert!(size_of_val(&relayed) <= 320, "{} bytes", size_of_val(&relayed));
     }
 }

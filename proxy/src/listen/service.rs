@@ -3,11 +3,12 @@
 
 use super::{
     detect::{self, Detected},
+    io::Io,
     speaker::{FirstWords, first_words},
 };
 use conduit_model::Protocol;
 use std::{cell::Cell, io, time::Duration};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 /// How long it is remembered that a server speaks first.
 const REMEMBER: Duration = Duration::from_secs(600);
@@ -42,7 +43,7 @@ impl ServerFirst {
 ///
 /// # Errors
 /// The stream's, or that the server cannot be opened.
-pub(crate) async fn decide<O: AsRef<TcpStream>>(
+pub(crate) async fn decide<O: AsMut<Io>>(
     stream: &TcpStream,
     declared: Protocol,
     within: Duration,
@@ -63,11 +64,12 @@ pub(crate) async fn decide<O: AsRef<TcpStream>>(
         Detected::Mesh | Detected::Unfinished | Detected::UnfinishedHello => return Ok(Service::Opaque),
         Detected::Silence => {}
     }
-    let opened = open().await.ok_or(io::ErrorKind::ConnectionRefused)?;
-    Ok(match first_words(stream, opened.as_ref(), within).await? {
-        // Where it is HTTP, the connection that is open already has said nothing: it is not missed.
-        FirstWords::Client(Detected::Protocol(Protocol::Http1)) => Service::Http1,
-        FirstWords::Client(Detected::Protocol(Protocol::Http2)) => Service::Http2,
+    let mut opened = open().await.ok_or(io::ErrorKind::ConnectionRefused)?;
+    Ok(match first_words(stream, opened.as_mut(), within).await? {
+        FirstWords::Client(Detected::Protocol(protocol @ (Protocol::Http1 | Protocol::Http2))) => {
+            close(opened.as_mut()).await;
+            service(protocol)
+        }
         FirstWords::Client(_) => Service::Opened(opened),
         FirstWords::Server => {
             server_first.remember();
@@ -75,6 +77,12 @@ pub(crate) async fn decide<O: AsRef<TcpStream>>(
         }
         FirstWords::ServerGaveUp => Service::Opened(opened),
     })
+}
+
+/// Ends a connection that has said nothing and is not missed. In order, so that a peer's proxy does not take it for broken;
+/// nothing was written, so that there is nothing to wait for.
+async fn close(unused: &mut Io) {
+    let _ = unused.shutdown().await;
 }
 
 fn service<O>(protocol: Protocol) -> Service<O> {

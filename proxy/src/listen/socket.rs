@@ -1,11 +1,7 @@
 //! The options of sockets: what a proxy sets on those that it opens and accepts.
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::{
-    io,
-    net::{Shutdown, SocketAddr},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Length of the queue of connections that the kernel has accepted and the proxy has not.
@@ -56,11 +52,6 @@ pub(crate) fn listener(bound: std::net::TcpListener) -> io::Result<TcpListener> 
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
-}
-
-/// Says to the peer that nothing more comes, while it may still send.
-pub(crate) fn shutdown_write(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).shutdown(Shutdown::Write)
 }
 
 /// Closes with a reset instead of an orderly end when the stream is dropped.

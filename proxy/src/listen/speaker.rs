@@ -3,7 +3,10 @@
 //! A server that speaks first (SMTP, MySQL) can only be relayed. But not all that a server sends unasked is a greeting:
 //! it may close an idle connection, say 408 before it does, or send the SETTINGS with which an HTTP/2 server starts.
 
-use super::detect::{self, Detected};
+use super::{
+    detect::{self, Detected},
+    io::Io,
+};
 use std::{io, time::Duration};
 use tokio::net::TcpStream;
 
@@ -31,7 +34,7 @@ enum ServerWords {
 ///
 /// # Errors
 /// The client's stream's; an error of the server's is left for the relay to meet.
-pub(crate) async fn first_words(client: &TcpStream, server: &TcpStream, within: Duration) -> io::Result<FirstWords> {
+pub(crate) async fn first_words(client: &TcpStream, server: &mut Io, within: Duration) -> io::Result<FirstWords> {
     tokio::select! {
         biased;
         readable = client.readable() => readable?,
@@ -44,7 +47,7 @@ pub(crate) async fn first_words(client: &TcpStream, server: &TcpStream, within: 
     detect::detect(client, within).await.map(FirstWords::Client)
 }
 
-async fn server_words(server: &TcpStream) -> ServerWords {
+async fn server_words(server: &mut Io) -> ServerWords {
     let mut window = [0; 9];
     match server.peek(&mut window).await {
         Ok(length) => judge(&window[..length]),

@@ -12,10 +12,11 @@ mod target;
 mod tcp;
 
 use crate::{
-    http::{io::Counted, serve, tunnel},
+    http::{serve, tunnel},
     listen::{
         accept::{Accepted, Refusal, accept},
         drain::{self, Drain, OpenConnection},
+        io::{Counted, Io},
         original::OriginalDestination,
         service::{Service, decide},
     },
@@ -107,25 +108,25 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let target = worker.target(&held);
     let plan = target.plan();
     let connection = Rc::new(Connection { worker, target, _held: held, _open: open });
-    let mut counted = Counted::new(stream, plan.accepted.open());
+    let mut io = Io::from(Counted::new(stream, plan.accepted.open()));
     let Connection { worker, target, .. } = &*connection;
     let open = async || tcp::open(&connection).await;
     let declared = plan.config.protocol;
     // In a box, which is gone once it is decided, and not a part of what the connection takes from then on.
-    let decided = decide(&counted.stream, declared, worker.detect_timeout, target.server_first(), open);
+    let decided = decide(&io.counted().stream, declared, worker.detect_timeout, target.server_first(), open);
     let service = match drain::unless_silent(worker.drain.clone(), worker.detect_timeout, Box::pin(decided)).await {
         Some(Ok(service)) => service,
-        Some(Err(error)) => return tcp::broke(&counted, &error),
+        Some(Err(error)) => return tcp::broke(&io, &error),
         None => return,
     };
     let drain = worker.drain.clone();
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {
-        Service::Opaque => return tcp::serve(&connection, &mut counted).await,
-        Service::Opened(mut opened) => return tunnel::between(&mut counted, &mut opened.server).await,
+        Service::Opaque => return tcp::serve(&connection, &mut io).await,
+        Service::Opened(mut opened) => return tunnel::between(&mut io, &mut opened.server).await,
         // The application has exited before its proxy is told to: nothing more can come.
-        Service::Http1 => serve::http1(counted, serve, drain, Duration::ZERO).await,
-        Service::Http2 => serve::http2(counted, serve, drain, std::future::pending()).await,
+        Service::Http1 => serve::http1(io, serve, drain, Duration::ZERO).await,
+        Service::Http2 => serve::http2(io, serve, drain, std::future::pending()).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");

@@ -2,32 +2,32 @@
 
 use super::Connection;
 use crate::{
-    http::{io::Counted, tunnel},
-    listen::socket,
+    http::tunnel,
+    listen::io::{Counted, Io},
     outcome::Failure,
     upstream::{Pending, connect},
 };
 use std::io;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 /// Endpoints that a connection is tried at.
 const ATTEMPTS: usize = 4;
 
 /// A connection to an endpoint.
 pub(super) struct Opened {
-    pub(super) server: Counted,
+    pub(super) server: Io,
     /// Counts against the endpoint while the connection is open.
     _pending: Pending,
 }
 
-impl AsRef<TcpStream> for Opened {
-    fn as_ref(&self) -> &TcpStream {
-        &self.server.stream
+impl AsMut<Io> for Opened {
+    fn as_mut(&mut self) -> &mut Io {
+        &mut self.server
     }
 }
 
 /// Serves a client's connection by one to an endpoint.
-pub(super) async fn serve(connection: &Connection, client: &mut Counted) {
+pub(super) async fn serve(connection: &Connection, client: &mut Io) {
     match open(connection).await {
         Some(mut opened) => tunnel::between(client, &mut opened.server).await,
         None => broke(client, &io::ErrorKind::ConnectionRefused.into()),
@@ -35,10 +35,9 @@ pub(super) async fn serve(connection: &Connection, client: &mut Counted) {
 }
 
 /// Ends a client's connection for which there is no server: it is reset, as if the server had done so.
-pub(super) fn broke(client: &Counted, error: &io::Error) {
-    client.record.broke(error);
-    // The stream is about to be dropped; if it is broken already there is nothing to reset.
-    let _ = socket::reset_on_close(&client.stream);
+pub(super) fn broke(client: &Io, error: &io::Error) {
+    client.record().broke(error);
+    client.reset_on_close();
 }
 
 /// A connection to an endpoint of the destination, to another if one cannot be reached.
@@ -56,7 +55,7 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
             Ok((stream, record)) => {
                 let now = Instant::now();
                 candidate.answered(now - start, now);
-                return Some(Opened { server: Counted::new(stream, record), _pending: pending });
+                return Some(Opened { server: Counted::new(stream, record).into(), _pending: pending });
             }
             Err(failed) => {
                 candidate.failed(Instant::now());

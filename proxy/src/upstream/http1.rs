@@ -9,7 +9,11 @@ use super::{
     connections::{Connections, Lease, failure},
 };
 use crate::{
-    http::{body::RequestBody, io::Counted, limits, outgoing::Outgoing, witness::Witness},
+    http::{body::RequestBody, limits, outgoing::Outgoing},
+    listen::{
+        io::{Counted, Io},
+        witness::Witness,
+    },
     outcome::Failure,
 };
 use http::Response;
@@ -101,7 +105,8 @@ async fn open(connections: &Connections) -> Result<Sender, Failure> {
     let mut builder = Builder::new();
     builder.preserve_header_case(true).max_buf_size(limits::HEAD).max_header_size(limits::HEAD);
     let (io, witness) = Counted::new(stream, record).witnessed();
-    let (requests, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|_| Failure::ConnectionLost)?;
+    let (requests, connection) =
+        builder.handshake(TokioIo::new(Io::from(io))).await.map_err(|_| Failure::ConnectionLost)?;
     let address = connections.address();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {

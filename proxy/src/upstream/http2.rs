@@ -9,7 +9,8 @@ use super::{
     connections::{Connections, Lease, failure},
 };
 use crate::{
-    http::{body::RequestBody, io::Counted, limits, outgoing::Outgoing, serve::LocalExecutor},
+    http::{body::RequestBody, limits, outgoing::Outgoing, serve::LocalExecutor},
+    listen::io::{Counted, Io},
     outcome::Failure,
 };
 use futures::{
@@ -219,7 +220,7 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buf_size(limits::SEND_BUFFER)
-        .handshake(TokioIo::new(Counted::new(stream, record)))
+        .handshake(TokioIo::new(Io::from(Counted::new(stream, record))))
         .await
         .map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {

@@ -1,0 +1,264 @@
+//! A connection as the proxy holds it: TCP, whose bytes are counted as they pass the wire, and TLS above it where it has a
+//! peer of the mesh.
+//!
+//! Counting and testifying happen below TLS, where the kernel's acknowledgements can be compared with what was written. What
+//! the end of a connection proves is judged above it: under TLS only the peer itself can say that it has ended
+//! (`close_notify`), while anybody on the way can send a FIN.
+
+use super::{socket, witness::Witness};
+use crate::record::tcp::ConnectionRecord;
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{client, server};
+
+/// A TCP connection and its record.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) stream: TcpStream,
+    pub(crate) record: ConnectionRecord,
+    /// Follows a connection on which requests are sent.
+    witness: Option<Arc<Witness>>,
+}
+
+/// A connection that bytes can be read from and written to. One with TLS is past its handshake.
+#[derive(Debug)]
+pub(crate) enum Io {
+    /// Nothing is above TCP.
+    Plain(Counted),
+    /// The proxy opened it to a peer of the mesh.
+    Client(Box<client::TlsStream<Counted>>),
+    /// A peer of the mesh opened it.
+    Server(Box<server::TlsStream<Counted>>),
+}
+
+impl Counted {
+    pub(crate) fn new(stream: TcpStream, record: ConnectionRecord) -> Self {
+        Self { stream, record, witness: None }
+    }
+
+    /// The same connection, followed by a witness.
+    pub(crate) fn witnessed(self) -> (Self, Arc<Witness>) {
+        let witness = Arc::<Witness>::default();
+        (Self { witness: Some(witness.clone()), ..self }, witness)
+    }
+
+    fn wrote(&self, result: io::Result<usize>) -> io::Result<usize> {
+        match &result {
+            Ok(bytes) => {
+                self.record.wrote(*bytes);
+                if let Some(witness) = &self.witness {
+                    witness.wrote(*bytes);
+                }
+            }
+            Err(error) => self.record.broke(error),
+        }
+        result
+    }
+}
+
+impl Io {
+    /// The TCP connection below.
+    pub(crate) fn counted(&self) -> &Counted {
+        match self {
+            Self::Plain(counted) => counted,
+            Self::Client(tls) => tls.get_ref().0,
+            Self::Server(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// The connection's record.
+    pub(crate) fn record(&self) -> &ConnectionRecord {
+        &self.counted().record
+    }
+
+    /// Closes with a reset when dropped. On a connection that is broken already there is nothing to reset.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = socket::reset_on_close(&self.counted().stream);
+    }
+
+    /// Waits until there is something to be read, and shows its first bytes without taking them; none at the end.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(crate) async fn peek(&mut self, window: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(counted) => counted.stream.peek(window).await,
+            Self::Client(tls) => peek(tls, window).await,
+            Self::Server(tls) => peek(tls, window).await,
+        }
+    }
+
+    fn stream(&mut self) -> Pin<&mut (dyn Stream + '_)> {
+        match self {
+            Self::Plain(counted) => Pin::new(counted),
+            Self::Client(tls) => Pin::new(&mut **tls),
+            Self::Server(tls) => Pin::new(&mut **tls),
+        }
+    }
+
+    /// The peer has said that it will send no more.
+    fn ended(&self) {
+        let Counted { stream, witness, .. } = self.counted();
+        if let Some(witness) = witness {
+            witness.ended(stream);
+        }
+    }
+
+    /// A read or write failed. Only a broken pipe tells: it is what a reset is called once the peer's end has come. Under TLS
+    /// that end may still wait to be read, and counts if the peer itself has said so.
+    fn failed(&mut self, error: &io::Error, cx: &mut Context<'_>) {
+        if error.kind() != io::ErrorKind::BrokenPipe || self.counted().witness.is_none() {
+            return;
+        }
+        let has_ended = match self {
+            Self::Plain(_) => true,
+            Self::Client(tls) => matches!(Pin::new(&mut **tls).poll_fill_buf(cx), Poll::Ready(Ok([]))),
+            Self::Server(tls) => matches!(Pin::new(&mut **tls).poll_fill_buf(cx), Poll::Ready(Ok([]))),
+        };
+        if has_ended {
+            self.ended();
+        }
+    }
+
+    /// Passes the result of a write on, having looked at its error.
+    fn wrote<T>(&mut self, result: io::Result<T>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if let Err(error) = &result {
+            self.failed(error, cx);
+        }
+        Poll::Ready(result)
+    }
+}
+
+async fn peek(tls: &mut (impl AsyncBufRead + Unpin), window: &mut [u8]) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let read = ready!(Pin::new(&mut *tls).poll_fill_buf(cx))?;
+        let length = read.len().min(window.len());
+        window[..length].copy_from_slice(&read[..length]);
+        Poll::Ready(Ok(length))
+    })
+    .await
+}
+
+/// What TCP and TLS have in common here.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+impl From<Counted> for Io {
+    fn from(counted: Counted) -> Self {
+        Self::Plain(counted)
+    }
+}
+
+impl From<client::TlsStream<Counted>> for Io {
+    fn from(tls: client::TlsStream<Counted>) -> Self {
+        Self::Client(Box::new(tls))
+    }
+}
+
+impl From<server::TlsStream<Counted>> for Io {
+    fn from(tls: server::TlsStream<Counted>) -> Self {
+        Self::Server(Box::new(tls))
+    }
+}
+
+impl AsMut<Io> for Io {
+    fn as_mut(&mut self) -> &mut Io {
+        self
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(self.stream().poll_read(cx, buf));
+        match &result {
+            Ok(()) if buf.filled().len() == before && buf.remaining() > 0 => self.ended(),
+            Ok(()) => {}
+            Err(error) => self.failed(error, cx),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = ready!(self.stream().poll_write(cx, buf));
+        self.wrote(result, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(self.stream().poll_write_vectored(cx, bufs));
+        self.wrote(result, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(counted) => counted.is_write_vectored(),
+            Self::Client(tls) => tls.is_write_vectored(),
+            Self::Server(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.stream().poll_flush(cx));
+        self.wrote(result, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.stream().poll_shutdown(cx));
+        self.wrote(result, cx)
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        match &result {
+            Ok(()) => self.record.read(buf.filled().len() - before),
+            Err(error) => self.record.broke(error),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.wrote(result))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.wrote(result))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
