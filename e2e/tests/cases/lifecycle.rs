@@ -153,7 +153,7 @@ fn a_service_without_endpoints_is_answered_at_once_with_the_reason() {
         let begin = Instant::now();
         let answer = case.check("client", "fetch", "http://echo/inspect").await?;
         ensure!(answer["status"] == 503, "{answer}");
-        let wanted = format!("no_endpoints; object=service/{}/echo", case.namespace);
+        let wanted = format!("no-endpoints; object=service/{}/echo", case.namespace);
         ensure!(answer["headers"]["conduit-error"] == wanted, "{answer}, not {wanted}");
         ensure!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
         Ok(())

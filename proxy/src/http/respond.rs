@@ -52,7 +52,7 @@ mod tests {
     fn a_failure_is_told_in_the_protocol_of_its_request_and_understood_by_the_peer() {
         let http = failure::<()>(Failure::NoEndpoints, Answer::Http, "service/shop/web");
         assert_eq!(http.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(http.headers()[CONDUIT_ERROR], "no_endpoints; object=service/shop/web");
+        assert_eq!(http.headers()[CONDUIT_ERROR], "no-endpoints; object=service/shop/web");
         assert_eq!(failure_of_peer(http.headers()), Some(Failure::NoEndpoints));
 
         let grpc = failure::<()>(Failure::ResponseBroken, Answer::Grpc, "");

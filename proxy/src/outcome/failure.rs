@@ -20,6 +20,21 @@ pub enum Failure {
     /// The connection was open, and closed before it could carry the request.
     #[error("the connection closed before the request was sent")]
     ConnectionLost,
+    /// Policy requires mutual TLS of a destination, and the endpoint takes none.
+    #[error("policy requires mutual TLS, which the endpoint does not take")]
+    TlsUnavailable,
+    /// The endpoint could not be shown to be the workload that it should be, or did not take this proxy for what it is.
+    #[error("the TLS handshake failed")]
+    TlsFailed,
+    /// This proxy's certificate is over, so that it opens no connection of the mesh.
+    #[error("the proxy's own certificate has expired")]
+    IdentityExpired,
+    /// This proxy has no certificate yet.
+    #[error("the proxy has no certificate yet")]
+    IdentityMissing,
+    /// The client has shown no identity, and policy serves nobody who has not.
+    #[error("the client has no verified identity, and policy requires one")]
+    TlsRequired,
     /// The connection broke, or the stream was reset, after the request was sent and before its response ended.
     #[error("the connection closed before the response ended")]
     ResponseBroken,
@@ -69,12 +84,17 @@ pub struct Row {
 }
 
 /// Every failure, in the order of the reference.
-pub const FAILURES: [Failure; 11] = [
+pub const FAILURES: [Failure; 16] = [
     Failure::NoEndpoints,
     Failure::ConnectRefused,
     Failure::ConnectTimeout,
     Failure::ConnectFailed,
     Failure::ConnectionLost,
+    Failure::TlsUnavailable,
+    Failure::TlsFailed,
+    Failure::IdentityExpired,
+    Failure::IdentityMissing,
+    Failure::TlsRequired,
     Failure::ResponseBroken,
     Failure::ResponseInvalid,
     Failure::RequestInvalid,
@@ -87,6 +107,7 @@ impl Failure {
     /// What the failure becomes.
     pub const fn row(self) -> Row {
         const UNKNOWN: u32 = 2;
+        const PERMISSION_DENIED: u32 = 7;
         const UNIMPLEMENTED: u32 = 12;
         const INTERNAL: u32 = 13;
         const UNAVAILABLE: u32 = 14;
@@ -103,23 +124,34 @@ impl Failure {
         const CLIENT: Row =
             Row { side: Side::Client, status: StatusCode::BAD_REQUEST, grpc: CANCELED, warn: false, ..BROKEN };
         match self {
-            Self::NoEndpoints => Row { code: "no_endpoints", ..UNREACHED },
-            Self::ConnectRefused => Row { code: "connect_refused", ..UNREACHED },
-            Self::ConnectTimeout => Row { code: "connect_timeout", ..UNREACHED },
-            Self::ConnectFailed => Row { code: "connect_failed", ..UNREACHED },
-            Self::ConnectionLost => Row { code: "connection_lost", ..UNREACHED },
-            Self::ResponseBroken => Row { code: "response_broken", ..BROKEN },
-            Self::ResponseInvalid => Row { code: "response_invalid", grpc: UNKNOWN, ..BROKEN },
-            Self::RequestInvalid => Row { code: "request_invalid", grpc: INTERNAL, ..CLIENT },
+            Self::NoEndpoints => Row { code: "no-endpoints", ..UNREACHED },
+            Self::ConnectRefused => Row { code: "connect-refused", ..UNREACHED },
+            Self::ConnectTimeout => Row { code: "connect-timeout", ..UNREACHED },
+            Self::ConnectFailed => Row { code: "connect-failed", ..UNREACHED },
+            Self::ConnectionLost => Row { code: "connection-lost", ..UNREACHED },
+            Self::TlsUnavailable => Row { code: "tls-required", ..UNREACHED },
+            Self::TlsFailed => Row { code: "tls-failed", ..UNREACHED },
+            Self::IdentityExpired => Row { code: "identity-expired", ..UNREACHED },
+            Self::IdentityMissing => Row { code: "identity-missing", ..UNREACHED },
+            Self::TlsRequired => Row {
+                code: "tls-required",
+                side: Side::Client,
+                status: StatusCode::FORBIDDEN,
+                grpc: PERMISSION_DENIED,
+                ..UNREACHED
+            },
+            Self::ResponseBroken => Row { code: "response-broken", ..BROKEN },
+            Self::ResponseInvalid => Row { code: "response-invalid", grpc: UNKNOWN, ..BROKEN },
+            Self::RequestInvalid => Row { code: "request-invalid", grpc: INTERNAL, ..CLIENT },
             Self::RequestUnsupported => {
-                Row { code: "request_unsupported", status: StatusCode::NOT_IMPLEMENTED, grpc: UNIMPLEMENTED, ..CLIENT }
+                Row { code: "request-unsupported", status: StatusCode::NOT_IMPLEMENTED, grpc: UNIMPLEMENTED, ..CLIENT }
             }
-            Self::RequestBroken => Row { code: "request_broken", ..CLIENT },
+            Self::RequestBroken => Row { code: "request-broken", ..CLIENT },
             Self::Canceled => Row { code: "canceled", ..CLIENT },
         }
     }
 
-    /// The failure with this `conduit-error` code.
+    /// The failure with this `conduit-error` code; the first, where the two sides of a connection share one.
     pub fn from_code(code: &str) -> Option<Self> {
         FAILURES.into_iter().find(|failure| failure.row().code == code)
     }
@@ -130,11 +162,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_is_in_the_list_with_a_code_of_its_own() {
+    fn every_failure_is_in_the_list_with_a_code_of_its_own_but_what_both_sides_require() {
         for failure in FAILURES {
-            assert_eq!(Failure::from_code(failure.row().code), Some(failure));
+            let expected = if failure == Failure::TlsRequired { Failure::TlsUnavailable } else { failure };
+            assert_eq!(Failure::from_code(failure.row().code), Some(expected));
         }
-        assert_eq!(Failure::from_code("by_moonlight"), None);
+        assert_eq!(Failure::from_code("by-moonlight"), None);
     }
 
     #[test]
@@ -146,6 +179,11 @@ mod tests {
             Failure::ConnectTimeout,
             Failure::ConnectFailed,
             Failure::ConnectionLost,
+            Failure::TlsUnavailable,
+            Failure::TlsFailed,
+            Failure::IdentityExpired,
+            Failure::IdentityMissing,
+            Failure::TlsRequired,
         ];
         assert_eq!(unsent, proven);
     }

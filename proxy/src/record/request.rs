@@ -316,7 +316,7 @@ mod tests {
         drop(record);
         assert_eq!((route.series.requests.value(), endpoint.requests.value()), (1, 2));
         assert_eq!(responses(&metrics.route), ["classification=success status_code=200 1"]);
-        let attempts = ["classification=failure error=connect_refused 1", "classification=success status_code=200 1"];
+        let attempts = ["classification=failure error=connect-refused 1", "classification=success status_code=200 1"];
         assert_eq!(responses(&metrics.http), attempts);
     }
 

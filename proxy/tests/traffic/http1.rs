@@ -102,15 +102,15 @@ fn a_body_in_another_transfer_coding_is_refused() {
         let coded = "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n?\r\n0\r\n\r\n";
         let answer = exchange(outbound.address, &coded.replace("Host", "Connection: close\r\nHost")).await;
         assert!(
-            answer.starts_with("HTTP/1.1 501 ") && answer.contains("conduit-error: request_unsupported"),
+            answer.starts_with("HTTP/1.1 501 ") && answer.contains("conduit-error: request-unsupported"),
             "{answer}"
         );
         assert_eq!(*heads.borrow(), [""; 0]);
 
         let answer = exchange(outbound.address, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("conduit-error: response_invalid"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("conduit-error: response-invalid"), "{answer}");
         for metrics in [&outbound.metrics, &inbound.metrics] {
-            wait_for(metrics, "response_total", &["error=\"response_invalid\""], 1.0).await;
+            wait_for(metrics, "response_total", &["error=\"response-invalid\""], 1.0).await;
         }
     });
 }
@@ -343,10 +343,10 @@ fn an_application_that_is_down_is_a_503_with_its_code() {
         let request = "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n";
         let at_inbound = exchange(inbound.address, request).await;
         assert!(at_inbound.starts_with("HTTP/1.1 503 "), "{at_inbound}");
-        assert!(at_inbound.contains("conduit-error: connect_refused; object=pod/shop/web-1\r\n"), "{at_inbound}");
+        assert!(at_inbound.contains("conduit-error: connect-refused; object=pod/shop/web-1\r\n"), "{at_inbound}");
         let at_outbound = exchange(outbound.address, request).await;
         assert!(at_outbound.starts_with("HTTP/1.1 503 "), "{at_outbound}");
-        assert!(at_outbound.contains("conduit-error: connect_refused; object=service/shop/web\r\n"), "{at_outbound}");
+        assert!(at_outbound.contains("conduit-error: connect-refused; object=service/shop/web\r\n"), "{at_outbound}");
     });
 }
 
@@ -356,7 +356,7 @@ fn an_application_cannot_speak_in_the_name_of_a_proxy() {
         let application = http1_server(|_| async {
             let mut response = Response::new(full(""));
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response.headers_mut().insert("conduit-error", "connect_refused".parse().unwrap());
+            response.headers_mut().insert("conduit-error", "connect-refused".parse().unwrap());
             response
         })
         .await;

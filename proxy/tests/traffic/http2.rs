@@ -60,7 +60,7 @@ fn a_tunnel_in_a_stream_is_refused() {
         let connect = Request::connect("db:5432").version(Version::HTTP_2).body(full("")).unwrap();
         let response = client.send_request(connect).await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(response.headers()["conduit-error"], "request_unsupported; object=service/shop/web");
+        assert_eq!(response.headers()["conduit-error"], "request-unsupported; object=service/shop/web");
     });
 }
 
@@ -279,7 +279,7 @@ fn a_reset_of_the_server_reaches_the_client_with_its_code() {
         let error = body.frame().await.unwrap().unwrap_err();
         let reason = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<h2::Error>()?.reason());
         assert_eq!(reason, Some(h2::Reason::ENHANCE_YOUR_CALM), "{error:?}");
-        let labels = ["classification=\"failure\"", "error=\"response_broken\""];
+        let labels = ["classification=\"failure\"", "error=\"response-broken\""];
         wait_for(&outbound.metrics, "response_total", &labels, 1.0).await;
     });
 }

@@ -33,7 +33,7 @@ fn a_post_that_an_endpoint_refuses_arrives_whole_at_another() {
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello"), "{answer}");
             assert_eq!(sum(&proxy.metrics, "route_request_total", &[]), 1.0);
             assert_eq!(sum(&proxy.metrics, "route_response_total", &["classification=\"success\""]), 1.0);
-            let resent = sum(&proxy.metrics, "conduit_requests_resent_total", &["error=\"connect_refused\""]);
+            let resent = sum(&proxy.metrics, "conduit_requests_resent_total", &["error=\"connect-refused\""]);
             assert_eq!(sum(&proxy.metrics, "request_total", &[]), 1.0 + resent);
         }
     });
@@ -99,7 +99,7 @@ fn a_body_that_is_sent_again_arrives_whole_where_the_answer_comes_before_it() {
         for _ in 0..8 {
             let down = http2_server(100, |request, _| async {
                 request.into_body().collect().await.unwrap();
-                let answer = Response::builder().status(503).header("conduit-error", "connect_refused");
+                let answer = Response::builder().status(503).header("conduit-error", "connect-refused");
                 answer.body(full("")).unwrap()
             })
             .await;
@@ -130,7 +130,7 @@ fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
         let down = server(|mut stream, _| async move {
             read_until(&mut stream, "x\n").await;
             let answer =
-                "HTTP/1.1 503 Service Unavailable\r\nconduit-error: connect_refused\r\ncontent-length: 0\r\n\r\n";
+                "HTTP/1.1 503 Service Unavailable\r\nconduit-error: connect-refused\r\ncontent-length: 0\r\n\r\n";
             stream.write_all(answer.as_bytes()).await.unwrap();
         })
         .await;
@@ -175,7 +175,7 @@ fn what_may_have_reached_an_application_is_not_sent_again() {
         let proxy = OutboundProxy::balancing(Protocol::Http1, &[endpoint(dies, false), endpoint(dies, false)]);
         let answer = exchange(proxy.address, POST).await;
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
-        assert!(answer.contains("conduit-error: response_broken; object=service/shop/web\r\n"), "{answer}");
+        assert!(answer.contains("conduit-error: response-broken; object=service/shop/web\r\n"), "{answer}");
         assert_eq!(reached.get(), 1);
     });
 }
@@ -221,7 +221,7 @@ fn a_service_without_endpoints_is_answered_at_once_in_the_protocol_of_the_reques
         let proxy = OutboundProxy::balancing(Protocol::Detect, &[]);
         let answer = exchange(proxy.address, POST).await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains("conduit-error: no_endpoints; object=service/shop/web\r\n"), "{answer}");
+        assert!(answer.contains("conduit-error: no-endpoints; object=service/shop/web\r\n"), "{answer}");
 
         let mut client = http2_client(proxy.address).await;
         let request = Request::post("http://web/a.B/C")
@@ -231,7 +231,7 @@ fn a_service_without_endpoints_is_answered_at_once_in_the_protocol_of_the_reques
             .unwrap();
         let response = client.send_request(request).await.unwrap();
         assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"14".parse().unwrap()));
-        let labels = ["status_code=\"503\"", "classification=\"failure\"", "error=\"no_endpoints\""];
+        let labels = ["status_code=\"503\"", "classification=\"failure\"", "error=\"no-endpoints\""];
         assert_eq!(sum(&proxy.metrics, "route_response_total", &labels), 1.0);
         assert_eq!(sum(&proxy.metrics, "request_total", &[]), 0.0, "no endpoint was asked");
     });
