@@ -12,4 +12,5 @@ pub mod credential;
 pub mod discovery;
 pub mod index;
 pub mod inject;
+pub mod issuer;
 pub mod reconcile;

@@ -1,34 +1,30 @@
 //! Serving certificates: signed by an authority, read back from PEM. Must not know when they are renewed.
 
 use crate::{
-    Authority, CertificateError, EntryError,
-    authority::{read_key, to_text},
-    stored::Pair,
+    Authority, BACKDATING, CertificateError, EntryError, Pair,
+    entries::{certificates, key_matches, parse, read_key, to_text},
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
-use std::{collections::BTreeSet, fmt};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 use time::{Duration, OffsetDateTime};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
-/// How long a serving certificate is valid, at most: it never outlives its authority.
-pub const LEAF_LIFETIME: Duration = Duration::days(30);
-
-/// Validity begins this long before it is issued, for peers whose clock is behind.
-const BACKDATING: Duration = Duration::hours(1);
-
-/// A serving certificate with its private key.
+/// A serving certificate with its private key. Clones share the key.
+#[derive(Clone)]
 pub struct Leaf {
     certificate: String,
-    der: CertificateDer<'static>,
-    key: KeyPair,
+    /// Its own, then those that lead to an authority that is trusted, without that one.
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<KeyPair>,
     names: BTreeSet<String>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 }
 
 impl Leaf {
-    /// Makes a new key (ECDSA P-256) and a certificate for it, valid for `names` from a little before `now`.
+    /// Makes a new key (ECDSA P-256) and a certificate for it, valid for `names` from a little before `now`, for `lifetime`
+    /// at most: it never outlives its authority.
     ///
     /// # Errors
     ///
@@ -36,6 +32,7 @@ impl Leaf {
     pub fn issue(
         authority: &Authority,
         names: &BTreeSet<String>,
+        lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Self, CertificateError> {
         let failed = |source| CertificateError::Issue { what: "a serving certificate", source };
@@ -52,41 +49,60 @@ impl Leaf {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = backdated(now).max(authority.not_before());
-        params.not_after = (now + LEAF_LIFETIME).min(authority.not_after());
+        params.not_before = (now - BACKDATING).max(authority.not_before());
+        params.not_after = (now + lifetime).min(authority.not_after());
         let key = KeyPair::generate().map_err(failed)?;
         let issuer = authority.issuer().map_err(failed)?;
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
         Ok(Self {
             certificate: certificate.pem(),
-            der: certificate.der().clone(),
-            key,
+            chain: vec![certificate.der().clone()],
+            key: Arc::new(key),
             names: names.clone(),
             not_before: params.not_before,
             not_after: params.not_after,
         })
     }
 
-    /// Reads a certificate back from PEM; it must be signed by `authority`.
-    pub(crate) fn read(
-        Pair { names: [certificate_name, key_name], certificate, key }: Pair<'_>,
-        authority: &Authority,
-    ) -> Result<Self, EntryError> {
-        let der = CertificateDer::from_pem_slice(certificate)
-            .map_err(|error| EntryError::new(certificate_name, format!("must be a certificate in PEM: {error}")))?;
+    /// The same certificate, served together with the authorities between it and one that is trusted.
+    #[must_use]
+    pub fn with_intermediates(mut self, intermediates: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        self.chain.extend(intermediates);
+        self
+    }
+
+    /// Reads a certificate back from PEM, and those that follow it in its entry.
+    ///
+    /// # Errors
+    ///
+    /// Names the entry that is not what it should be.
+    pub fn read(Pair { names: [certificate_name, key_name], certificate, key }: Pair<'_>) -> Result<Self, EntryError> {
+        let chain = certificates(certificate_name, certificate)?;
         let key = read_key(key_name, key)?;
-        let parsed = parse(certificate_name, &der)?;
+        let parsed = parse(certificate_name, &chain[0])?;
         if !key_matches(&parsed, &key) {
             return Err(EntryError::new(key_name, format!("must be the private key of {certificate_name}")));
         }
-        let signer = parse(certificate_name, authority.der())?;
-        parsed
-            .verify_signature(Some(signer.public_key()))
-            .map_err(|_| EntryError::new(certificate_name, "must be signed by the stored authority"))?;
         let (not_before, not_after) =
             (parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime());
         let names = dns_names(&parsed);
-        Ok(Self { certificate: to_text(certificate_name, certificate)?, key, names, not_before, not_after, der })
+        let certificate = to_text(certificate_name, certificate)?;
+        Ok(Self { certificate, key: Arc::new(key), names, not_before, not_after, chain })
+    }
+
+    /// Reads a certificate that `authority` has signed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Leaf::read`], and another one has signed it.
+    pub(crate) fn read_below(pair: Pair<'_>, authority: &Authority) -> Result<Self, EntryError> {
+        let [name, _] = pair.names;
+        let read = Self::read(pair)?;
+        let signer = parse(name, authority.der())?;
+        parse(name, &read.chain[0])?
+            .verify_signature(Some(signer.public_key()))
+            .map_err(|_| EntryError::new(name, "must be signed by the stored authority"))?;
+        Ok(read)
     }
 
     /// The certificate, in PEM.
@@ -114,12 +130,15 @@ impl Leaf {
         self.not_after
     }
 
-    pub(crate) fn der(&self) -> CertificateDer<'static> {
-        self.der.clone()
+    /// The certificate, and those that lead to an authority that is trusted, in DER. Never empty.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
-    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    pub(crate) fn key_der(&self) -> Result<PrivateKeyDer<'static>, rustls::Error> {
+        // What others made need not be PKCS #8: the form is recognised from the bytes.
+        PrivateKeyDer::try_from(self.key.serialize_der())
+            .map_err(|_| rustls::Error::General("the private key has no form that TLS knows".into()))
     }
 }
 
@@ -132,24 +151,6 @@ impl fmt::Debug for Leaf {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
-}
-
-/// When validity begins for what is issued now. Whole seconds: certificates cannot hold less, and what is read back has
-/// to equal what was issued.
-pub(crate) fn backdated(now: OffsetDateTime) -> OffsetDateTime {
-    now - BACKDATING
-}
-
-pub(crate) fn parse<'a>(name: &'static str, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, EntryError> {
-    match X509Certificate::from_der(der) {
-        Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err(EntryError::new(name, "must hold a certificate and nothing after it")),
-        Err(error) => Err(EntryError::new(name, format!("must be an X.509 certificate: {error}"))),
-    }
-}
-
-pub(crate) fn key_matches(certificate: &X509Certificate<'_>, key: &KeyPair) -> bool {
-    *certificate.public_key().subject_public_key.data == *key.public_key_raw()
 }
 
 fn dns_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {

@@ -8,16 +8,21 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod authority;
+mod entries;
 mod leaf;
 mod resolver;
 mod rotation;
 mod stored;
 
-pub use authority::{AUTHORITY_LIFETIME, Authority};
-pub use leaf::{LEAF_LIFETIME, Leaf};
+pub use authority::{Authority, AuthorityProfile, BACKDATING};
+pub use entries::{Entries, EntryError, Pair, Parts, TrustedAuthority, certificates, to_pem};
+pub use leaf::Leaf;
 pub use resolver::{ServingCertificate, server_config};
-pub use rotation::{AUTHORITY_RENEWAL, Decision, LEAF_RENEWAL, OVERLAP, Settled, Step, apply, decide, settle};
-pub use stored::{Entries, EntryError, Read, Stored, read};
+pub use rotation::{
+    AUTHORITY_LIFETIME, AUTHORITY_RENEWAL, Decision, LEAF_LIFETIME, LEAF_RENEWAL, OVERLAP, Settled, Step, apply,
+    decide, settle,
+};
+pub use stored::{Read, Stored, read};
 
 /// Why something could not be issued or served.
 #[derive(Debug, thiserror::Error)]

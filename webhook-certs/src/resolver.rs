@@ -22,7 +22,7 @@ impl ServingCertificate {
     ///
     /// rustls cannot use the key, or it does not belong to the certificate; what was served before still is.
     pub fn serve(&self, leaf: &Leaf) -> Result<(), CertificateError> {
-        let key = CertifiedKey::from_der(vec![leaf.der()], leaf.key_der(), &aws_lc_rs::default_provider())?;
+        let key = CertifiedKey::from_der(leaf.chain().to_vec(), leaf.key_der()?, &aws_lc_rs::default_provider())?;
         self.0.store(Some(Arc::new(key)));
         Ok(())
     }

@@ -17,16 +17,24 @@
 //! Validity that has not begun yet is no reason to issue anything: the clock that is behind may be the one here, and a
 //! replica with a wrong clock must not throw away what all others trust.
 
-use crate::{Authority, CertificateError, Leaf, Stored, stored::Previous};
+use crate::{Authority, AuthorityProfile, BACKDATING, CertificateError, Leaf, Stored, TrustedAuthority};
 use std::collections::BTreeSet;
 use time::{Duration, OffsetDateTime};
 
+/// How long an authority is valid. Much longer than what it signs, so that it changes rarely; short enough that rotation
+/// is something that happens and not something that is said to work.
+pub const AUTHORITY_LIFETIME: Duration = Duration::days(365);
+/// How long a serving certificate is valid, at most: it never outlives its authority.
+pub const LEAF_LIFETIME: Duration = Duration::days(30);
 /// A serving certificate that ends sooner than this is renewed: two thirds of its life are over.
 pub const LEAF_RENEWAL: Duration = Duration::days(10);
 /// When the signing authority ends sooner than this, the next one is announced.
 pub const AUTHORITY_RENEWAL: Duration = Duration::days(90);
 /// How long an authority is trusted before it signs.
 pub const OVERLAP: Duration = Duration::days(1);
+
+const AUTHORITY: AuthorityProfile =
+    AuthorityProfile { name: "conduit serving authority", lifetime: AUTHORITY_LIFETIME, path_length: 0 };
 
 /// What there is to do with what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +83,7 @@ pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, names: &BTreeSet<Str
     if (now >= renewal && !outlived) || !names.is_subset(leaf.names()) {
         return Decision::Issue(Step::Leaf);
     }
-    let forget = stored.previous.as_ref().map(Previous::not_after);
+    let forget = stored.previous.as_ref().map(TrustedAuthority::not_after);
     if forget.is_some_and(|expired| now >= expired) {
         return Decision::Issue(Step::ForgetPrevious);
     }
@@ -131,36 +139,35 @@ pub fn apply(
     let Some(stored) = stored else { return everything(names, now) };
     match step {
         Step::Everything => everything(names, now),
-        Step::NextAuthority => Ok(Stored { next: Some(Authority::issue(now)?), ..stored }),
+        Step::NextAuthority => Ok(Stored { next: Some(Authority::issue(AUTHORITY, now)?), ..stored }),
         Step::TakeOver => match stored.next {
             Some(next) => {
-                let leaf = Some(Leaf::issue(&next, names, now)?);
-                let previous = Some(Previous::from_authority(&stored.authority));
+                let leaf = Some(Leaf::issue(&next, names, LEAF_LIFETIME, now)?);
+                let previous = Some(TrustedAuthority::from_authority(&stored.authority));
                 Ok(Stored { authority: next, next: None, previous, leaf })
             }
-            None => Ok(Stored { next: Some(Authority::issue(now)?), ..stored }),
+            None => Ok(Stored { next: Some(Authority::issue(AUTHORITY, now)?), ..stored }),
         },
-        Step::Leaf => Ok(Stored { leaf: Some(Leaf::issue(&stored.authority, names, now)?), ..stored }),
+        Step::Leaf => Ok(Stored { leaf: Some(Leaf::issue(&stored.authority, names, LEAF_LIFETIME, now)?), ..stored }),
         Step::ForgetPrevious => Ok(Stored { previous: None, ..stored }),
     }
 }
 
 fn everything(names: &BTreeSet<String>, now: OffsetDateTime) -> Result<Stored, CertificateError> {
-    let authority = Authority::issue(now)?;
-    let leaf = Some(Leaf::issue(&authority, names, now)?);
+    let authority = Authority::issue(AUTHORITY, now)?;
+    let leaf = Some(Leaf::issue(&authority, names, LEAF_LIFETIME, now)?);
     Ok(Stored { authority, next: None, previous: None, leaf })
 }
 
-/// When an authority has been trusted for long enough to sign. Its validity begins with its issue, less the backdating,
-/// which a day dwarfs.
+/// When an authority has been trusted for long enough to sign.
 fn trusted_for_long_enough(next: &Authority) -> OffsetDateTime {
-    next.not_before() + OVERLAP
+    next.not_before() + BACKDATING + OVERLAP
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AUTHORITY_LIFETIME, LEAF_LIFETIME, read};
+    use crate::read;
 
     const START: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
 
@@ -182,12 +189,12 @@ mod tests {
         let second = Duration::seconds(1);
         let with_next = || apply(Step::NextAuthority, Some(fresh()), &names(), START).unwrap();
         let keep_leaf = |mut stored: Stored, now| {
-            stored.leaf = Some(Leaf::issue(&stored.authority, &names(), now).unwrap());
+            stored.leaf = Some(Leaf::issue(&stored.authority, &names(), LEAF_LIFETIME, now).unwrap());
             stored
         };
         let leaf_due = START + LEAF_LIFETIME - LEAF_RENEWAL;
         let announce_due = START + AUTHORITY_LIFETIME - AUTHORITY_RENEWAL;
-        let take_over_due = START - Duration::hours(1) + OVERLAP;
+        let take_over_due = START + OVERLAP;
         let forget_due = START + AUTHORITY_LIFETIME;
         let table = [
             ("renew the leaf", fresh(), leaf_due, Step::Leaf),
@@ -238,7 +245,7 @@ mod tests {
     fn a_leaf_never_outlives_its_authority_and_is_not_renewed_for_that() {
         let late = START + AUTHORITY_LIFETIME - Duration::days(5);
         let mut stored = apply(Step::Leaf, Some(fresh()), &names(), late).unwrap();
-        stored.next = Some(Authority::issue(late).unwrap());
+        stored.next = Some(Authority::issue(AUTHORITY, late).unwrap());
         assert_eq!(stored.leaf.as_ref().unwrap().not_after(), stored.authority.not_after());
         assert!(matches!(decide(late, Some(&stored), &names()), Decision::Keep { .. }));
     }

@@ -4,16 +4,7 @@
 //! that it is issued anew: garbage is never served. The authority is the part on which trust hangs: without it nothing
 //! else is of use, and everything is made anew; a broken serving certificate alone costs nobody's trust.
 
-use crate::{
-    Authority, Leaf,
-    authority::{parse_authority, to_text},
-    leaf::parse,
-};
-use std::collections::BTreeMap;
-use time::OffsetDateTime;
-
-/// The entries of a Secret's `data`.
-pub type Entries = BTreeMap<String, Vec<u8>>;
+use crate::{Authority, Entries, EntryError, Leaf, Parts, TrustedAuthority};
 
 const AUTHORITY: [&str; 2] = ["ca.crt", "ca.key"];
 const NEXT: [&str; 2] = ["next-ca.crt", "next-ca.key"];
@@ -21,39 +12,16 @@ const PREVIOUS: &str = "previous-ca.crt";
 const LEAF: [&str; 2] = ["tls.crt", "tls.key"];
 
 /// A serving identity: the authorities that peers trust, and what is served.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stored {
     /// The authority that signs.
     pub authority: Authority,
     /// The authority that will sign next; trusted already.
     pub next: Option<Authority>,
     /// The authority that signed before; trusted still, its key is gone.
-    pub previous: Option<Previous>,
+    pub previous: Option<TrustedAuthority>,
     /// What is served; none where it could not be read.
     pub leaf: Option<Leaf>,
-}
-
-/// An authority that no longer signs.
-#[derive(Debug)]
-pub struct Previous {
-    certificate: String,
-    not_after: OffsetDateTime,
-}
-
-/// An entry that cannot be used, and what it should have been. Never holds a key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{entry}: {expected}")]
-pub struct EntryError {
-    /// Name of the entry.
-    pub entry: &'static str,
-    /// What was expected of it.
-    pub expected: String,
-}
-
-impl EntryError {
-    pub(crate) fn new(entry: &'static str, expected: impl Into<String>) -> Self {
-        Self { entry, expected: expected.into() }
-    }
 }
 
 /// What reading entries gave.
@@ -67,20 +35,15 @@ pub struct Read {
 
 /// Reads entries as [`Stored::entries`] wrote them.
 pub fn read(entries: &Entries) -> Read {
-    let mut faults = Vec::new();
-    let authority = usable(&mut faults, Pair::read(entries, AUTHORITY, Authority::read));
-    let next = usable(&mut faults, Pair::read(entries, NEXT, Authority::read));
-    let previous = usable(&mut faults, entries.get(PREVIOUS).map(|pem| Previous::read(pem)).transpose());
-    let Some(authority) = authority else { return Read { stored: None, faults } };
-    let leaf = usable(&mut faults, Pair::read(entries, LEAF, |pair| Leaf::read(pair, &authority)));
-    Read { stored: Some(Stored { authority, next, previous, leaf }), faults }
-}
-
-fn usable<T>(faults: &mut Vec<EntryError>, read: Result<Option<T>, EntryError>) -> Option<T> {
-    read.unwrap_or_else(|fault| {
-        faults.push(fault);
-        None
-    })
+    let mut parts = Parts::new(entries);
+    let authority = parts.pair(AUTHORITY, Authority::read);
+    let next = parts.pair(NEXT, Authority::read);
+    let previous = parts.single(PREVIOUS, TrustedAuthority::read_all).map(|mut all| all.swap_remove(0));
+    let stored = authority.map(|authority| {
+        let leaf = parts.pair(LEAF, |pair| Leaf::read_below(pair, &authority));
+        Stored { authority, next, previous, leaf }
+    });
+    Read { stored, faults: parts.into_faults() }
 }
 
 impl Stored {
@@ -95,7 +58,7 @@ impl Stored {
             put(NEXT[1], &next.key());
         }
         if let Some(previous) = &self.previous {
-            put(PREVIOUS, &previous.certificate);
+            put(PREVIOUS, &previous.to_pem());
         }
         if let Some(leaf) = &self.leaf {
             put(LEAF[0], leaf.certificate());
@@ -106,57 +69,14 @@ impl Stored {
 
     /// Every authority that peers have to trust, in PEM, one after the other.
     pub fn bundle(&self) -> String {
-        let next = self.next.as_ref().map(Authority::certificate);
-        let previous = self.previous.as_ref().map(|previous| previous.certificate.as_str());
+        let next = self.next.as_ref().map(|next| next.certificate().to_owned());
+        let previous = self.previous.as_ref().map(TrustedAuthority::to_pem);
         let mut bundle = String::new();
-        for pem in [Some(self.authority.certificate()), next, previous].into_iter().flatten() {
+        for pem in [Some(self.authority.certificate().to_owned()), next, previous].into_iter().flatten() {
             bundle.push_str(pem.trim());
             bundle.push('\n');
         }
         bundle
-    }
-}
-
-impl Previous {
-    /// What is kept of an authority that stops signing.
-    pub(crate) fn from_authority(authority: &Authority) -> Self {
-        Self { certificate: authority.certificate().to_owned(), not_after: authority.not_after() }
-    }
-
-    /// Until when it is valid.
-    pub fn not_after(&self) -> OffsetDateTime {
-        self.not_after
-    }
-
-    fn read(pem: &[u8]) -> Result<Self, EntryError> {
-        let der = parse_authority(PREVIOUS, pem)?;
-        let not_after = parse(PREVIOUS, &der)?.validity().not_after.to_datetime();
-        Ok(Self { certificate: to_text(PREVIOUS, pem)?, not_after })
-    }
-}
-
-/// A certificate's entry and its key's.
-pub(crate) struct Pair<'a> {
-    /// Names of the entries, the certificate's first.
-    pub(crate) names: [&'static str; 2],
-    pub(crate) certificate: &'a [u8],
-    pub(crate) key: &'a [u8],
-}
-
-impl<'a> Pair<'a> {
-    /// What `parse` makes of both entries; none where neither is there.
-    fn read<T>(
-        entries: &'a Entries,
-        names: [&'static str; 2],
-        parse: impl FnOnce(Pair<'a>) -> Result<T, EntryError>,
-    ) -> Result<Option<T>, EntryError> {
-        let [certificate_name, key_name] = names;
-        match (entries.get(certificate_name), entries.get(key_name)) {
-            (Some(certificate), Some(key)) => parse(Pair { names, certificate, key }).map(Some),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(EntryError::new(key_name, format!("must be there, as {certificate_name} is"))),
-            (None, Some(_)) => Err(EntryError::new(certificate_name, format!("must be there, as {key_name} is"))),
-        }
     }
 }
 
@@ -165,6 +85,7 @@ mod tests {
     use super::*;
     use crate::{Step, apply};
     use std::collections::BTreeSet;
+    use time::OffsetDateTime;
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
 
@@ -210,10 +131,15 @@ mod tests {
             ("ca.key", None, "ca.key: must be there, as ca.crt is", [true, true, true]),
             ("ca.crt", Some(&good["tls.crt"]), "ca.crt: must be the certificate of an authority", [true, true, true]),
             ("ca.key", Some(&foreign["ca.key"]), "ca.key: must be the private key of ca.crt", [true, true, true]),
-            ("tls.key", Some(b"\xff"), "tls.key: must be PEM, which is text", [false, true, false]),
+            ("tls.key", Some(b"\xff"), "tls.key: must be a private key in PEM", [false, true, false]),
             ("tls.key", Some(&good["ca.key"]), "tls.key: must be the private key of tls.crt", [false, true, false]),
             ("tls.crt", None, "tls.crt: must be there, as tls.key is", [false, true, false]),
-            ("next-ca.key", Some(b"x"), "next-ca.key: must be a private key, PKCS #8 in PEM", [false, false, true]),
+            (
+                "next-ca.key",
+                Some(b"x"),
+                "next-ca.key: must be a private key in PEM (PKCS #8, PKCS #1 or SEC 1), not encrypted",
+                [false, false, true],
+            ),
             ("previous-ca.crt", Some(b""), "previous-ca.crt: must be a certificate in PEM", [false, false, false]),
         ];
         for (entry, value, said, lost) in table {

@@ -1,0 +1,100 @@
+//! An issuer that users bring themselves, in a Secret as cert-manager writes it.
+//!
+//! `tls.crt` is the issuer's certificate and those that lead from it towards a root, `tls.key` its key, and `ca.crt` the roots
+//! that the whole mesh trusts. Everything that could make peers refuse what it signs is found before it signs anything.
+
+use super::{Issuer, PodBinding};
+use conduit_model::TrustDomain;
+use conduit_webhook_certs::{Authority, Entries, EntryError, Parts, TrustedAuthority, certificates};
+use rcgen::KeyPair;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::{Duration, OffsetDateTime};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+const ROOTS: &str = "ca.crt";
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+impl Issuer {
+    /// Reads the issuer that a user's Secret holds, and tries at `now` whether peers would accept what it signs for `domain`.
+    /// One that has expired is read nevertheless: it signs nothing.
+    ///
+    /// # Errors
+    ///
+    /// Every entry that is not what it should be.
+    pub fn from_secret(entries: &Entries, domain: &TrustDomain, now: OffsetDateTime) -> Result<Self, Vec<EntryError>> {
+        let mut faults: Vec<_> =
+            [CHAIN, KEY, ROOTS].into_iter().filter(|name| !entries.contains_key(*name)).map(missing).collect();
+        let mut parts = Parts::new(entries);
+        let roots = parts.single(ROOTS, TrustedAuthority::read_all);
+        let chain = parts.single(CHAIN, certificates);
+        let authority = parts.pair([CHAIN, KEY], Authority::read);
+        // What is missing was said above, once and in other words.
+        faults.extend(parts.into_faults().into_iter().filter(|fault| entries.contains_key(fault.entry)));
+        faults.dedup();
+        let (Some(mut roots), Some(mut chain), Some(authority), []) = (roots, chain, authority, &faults[..]) else {
+            return Err(faults);
+        };
+        chain.retain(|certificate| !roots.iter().any(|root| root.der() == certificate));
+        let ends_at = signing_root(&authority, &chain, &roots, domain, now).map_err(|fault| vec![fault])?;
+        roots.swap(0, ends_at);
+        roots[1..].sort_by(|one, other| one.der().cmp(other.der()));
+        Ok(Self::new(authority, chain, &roots))
+    }
+}
+
+/// The place of the root that what `authority` signs leads to, tried with a certificate for nobody.
+fn signing_root(
+    authority: &Authority,
+    chain: &[CertificateDer<'static>],
+    roots: &[TrustedAuthority],
+    domain: &TrustDomain,
+    now: OffsetDateTime,
+) -> Result<usize, EntryError> {
+    check_usage(authority)?;
+    let refused =
+        |why: String| EntryError::new(CHAIN, format!("must be an issuer whose certificates peers accept: {why}"));
+    // Expiry is not looked at here: it passes, and is told elsewhere.
+    let begins = authority.not_before().saturating_add(Duration::SECOND);
+    let at = now.clamp(begins, authority.not_after().saturating_sub(Duration::SECOND).max(begins));
+    let id = domain.identity("conduit", "trial");
+    let pod = PodBinding { pod: "trial".to_owned(), uid: None };
+    let key = KeyPair::generate().map_err(|error| refused(error.to_string()))?;
+    let trial = Issuer::new(authority.clone(), chain.to_vec(), roots)
+        .sign(&key, &id, &pod, Duration::minutes(1), at)
+        .map_err(|error| refused(error.to_string()))?;
+    let leaf = CertificateDer::from(trial.chain[0].as_ref());
+    let leaf = EndEntityCert::try_from(&leaf).map_err(|error| refused(error.to_string()))?;
+    let seconds = u64::try_from(at.unix_timestamp()).map_err(|error| refused(error.to_string()))?;
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let mut reason = format!("its certificates must lead to one of {ROOTS}");
+    for (place, root) in roots.iter().enumerate() {
+        let anchor = anchor_from_trusted_cert(root.der())
+            .map_err(|error| EntryError::new(ROOTS, format!("must be certificates of authorities: {error}")))?;
+        let (anchors, usage) = ([anchor], KeyUsage::client_auth());
+        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, chain, at, usage, None, None) {
+            Ok(_) => return Ok(place),
+            Err(webpki::Error::UnknownIssuer) => {}
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(refused(reason))
+}
+
+/// Not every verifier looks at what an authority's key may be used for. Those that do would refuse everything.
+fn check_usage(authority: &Authority) -> Result<(), EntryError> {
+    let expected = || EntryError::new(CHAIN, "must be allowed to sign certificates (key usage, keyCertSign)");
+    let (_, certificate) = X509Certificate::from_der(authority.der()).map_err(|_| expected())?;
+    let usage = certificate.key_usage().map_err(|_| expected())?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) { Err(expected()) } else { Ok(()) }
+}
+
+fn missing(name: &'static str) -> EntryError {
+    let expected = match name {
+        ROOTS => "must be there: the certificates of the roots that the mesh trusts",
+        CHAIN => "must be there: the issuer's certificate, and those that lead to a root",
+        _ => "must be there: the issuer's private key",
+    };
+    EntryError::new(name, expected)
+}

@@ -1,0 +1,136 @@
+//! Issuers that users bring.
+
+use super::*;
+use conduit_webhook_certs::to_pem;
+
+const NAME: &str = "an authority of a user";
+
+fn authority(path_length: u8) -> AuthorityProfile {
+    AuthorityProfile { name: NAME, lifetime: 365 * DAY, path_length }
+}
+
+fn secret(chain: &str, key: &str, roots: &str) -> Entries {
+    let entry = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
+    [entry("tls.crt", chain), entry("tls.key", key), entry("ca.crt", roots)].into()
+}
+
+fn read_secret(entries: &Entries) -> Result<Issuer, String> {
+    Issuer::from_secret(entries, &domain(), START)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+fn accepted(issuer: &Issuer) -> Certified {
+    let certified = issuer.certify(&good_request(), &web(), &pod(), DAY, START).unwrap();
+    assert_eq!(verify(&certified.chain, issuer.trust_bundle(), START), Ok(()));
+    certified
+}
+
+#[test]
+fn an_issuer_below_a_root_or_below_another_issuer_signs_and_sends_what_leads_to_the_root() {
+    let root = Authority::issue(authority(2), START).unwrap();
+    let middle = root.issue_below(authority(1), START).unwrap();
+    let issuer = middle.issue_below(authority(0), START).unwrap();
+    let direct = read_secret(&secret(middle.certificate(), &middle.key(), root.certificate())).unwrap();
+    assert_eq!(accepted(&direct).chain.len(), 2);
+    let chain = [issuer.certificate(), middle.certificate(), root.certificate()].concat();
+    let deep = read_secret(&secret(&chain, &issuer.key(), root.certificate())).unwrap();
+    assert_eq!(accepted(&deep).chain.len(), 3, "the root is not sent, though it is in tls.crt");
+    assert_eq!(deep.root_validity(), Validity { not_before: root.not_before(), not_after: root.not_after() });
+}
+
+#[test]
+fn a_root_that_signs_itself_as_cert_manager_makes_it_is_not_sent() {
+    let root = Authority::issue(authority(0), START).unwrap();
+    let issuer = read_secret(&secret(root.certificate(), &root.key(), root.certificate())).unwrap();
+    assert_eq!(accepted(&issuer).chain.len(), 1);
+}
+
+#[test]
+fn keys_in_the_forms_that_others_write_are_read() {
+    // An RSA key in PKCS #1 is what cert-manager makes unless it is told otherwise.
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    let mut params = nothing();
+    params.distinguished_name.push(DnType::CommonName, "rsa");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let certificate = params.self_signed(&key).unwrap().pem();
+    accepted(&read_secret(&secret(&certificate, &key.serialize_pem(), &certificate)).unwrap());
+}
+
+#[test]
+fn the_root_that_signs_is_the_first_of_the_bundle_however_they_stand_in_the_secret() {
+    let [signing, other] = [(); 2].map(|()| Authority::issue(authority(1), START).unwrap());
+    let issuer = signing.issue_below(authority(0), START).unwrap();
+    let bundle = |roots: [&Authority; 2]| {
+        let roots = roots.map(Authority::certificate).concat();
+        read_secret(&secret(issuer.certificate(), &issuer.key(), &roots)).unwrap().trust_bundle().clone()
+    };
+    let one = bundle([&signing, &other]);
+    assert_eq!(one, bundle([&other, &signing]));
+    assert_eq!(*one.roots()[0], **signing.der());
+    assert_eq!(one.to_pem(), [to_pem(signing.der()), to_pem(other.der())].concat());
+}
+
+#[test]
+fn a_private_key_beside_the_roots_is_not_published() {
+    let root = Authority::issue(authority(0), START).unwrap();
+    let spilled = [root.certificate(), &root.key()].concat();
+    let issuer = read_secret(&secret(root.certificate(), &root.key(), &spilled)).unwrap();
+    assert!(!issuer.trust_bundle().to_pem().contains("PRIVATE"));
+}
+
+#[test]
+fn what_peers_would_refuse_is_refused_here_by_the_name_of_its_entry() {
+    let root = Authority::issue(authority(1), START).unwrap();
+    let issuer = root.issue_below(authority(0), START).unwrap();
+    let below = issuer.issue_below(authority(0), START).unwrap();
+    let stranger = Authority::issue(authority(1), START).unwrap();
+    let good = secret(issuer.certificate(), &issuer.key(), root.certificate());
+    let leaf_key = KeyPair::generate().unwrap();
+    let leaf = nothing().self_signed(&leaf_key).unwrap().pem();
+    let powerless = {
+        let key = KeyPair::generate().unwrap();
+        let mut params = nothing();
+        params.distinguished_name.push(DnType::CommonName, "powerless");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).unwrap().pem();
+        secret(&certificate, &key.serialize_pem(), &certificate)
+    };
+    let without = |name: &str| {
+        let mut entries = good.clone();
+        entries.remove(name);
+        entries
+    };
+    let accept = "tls.crt: must be an issuer whose certificates peers accept:";
+    for (what, entries, said) in [
+        ("no roots", without("ca.crt"), "ca.crt: must be there"),
+        ("no certificate", without("tls.crt"), "tls.crt: must be there: the issuer's certificate"),
+        ("no key", without("tls.key"), "tls.key: must be there: the issuer's private key"),
+        ("garbage", secret("x", &issuer.key(), root.certificate()), "tls.crt: must be a certificate in PEM"),
+        ("a leaf", secret(&leaf, &leaf_key.serialize_pem(), root.certificate()), "tls.crt: must be the certificate of"),
+        ("a leaf as root", secret(issuer.certificate(), &issuer.key(), &leaf), "ca.crt: must be the certificate of"),
+        ("another key", secret(issuer.certificate(), &root.key(), root.certificate()), "tls.key: must be the private"),
+        ("another root", secret(issuer.certificate(), &issuer.key(), stranger.certificate()), accept),
+        ("a missing link", secret(below.certificate(), &below.key(), root.certificate()), accept),
+        (
+            "too deep a path",
+            secret(&[below.certificate(), issuer.certificate()].concat(), &below.key(), root.certificate()),
+            accept,
+        ),
+        ("no right to sign", powerless, "tls.crt: must be allowed to sign certificates (key usage, keyCertSign)"),
+    ] {
+        let error = read_secret(&entries).unwrap_err();
+        assert!(error.starts_with(said) && !error.contains("; "), "{what}: {error}");
+    }
+    assert_eq!(read_secret(&Entries::new()).unwrap_err().matches("must be there").count(), 3);
+}
+
+#[test]
+fn an_issuer_that_has_expired_is_read_and_signs_nothing() {
+    let root = Authority::issue(authority(1), START - 400 * DAY).unwrap();
+    let issuer = root.issue_below(authority(0), START - 400 * DAY).unwrap();
+    let issuer = read_secret(&secret(issuer.certificate(), &issuer.key(), root.certificate())).unwrap();
+    let refused = issuer.certify(&good_request(), &web(), &pod(), DAY, START);
+    assert!(matches!(refused, Err(CertifyError::IssuerNotValid(_))));
+}
