@@ -30,7 +30,7 @@ struct Subscription {
     key: Arc<TopicKey>,
     held: Held,
     /// Why the proxy was told last that there is nothing newer to tell.
-    invalid: Option<(String, Version)>,
+    invalid: Option<String>,
 }
 
 /// What the proxy holds of a topic, as far as this stream knows.
@@ -198,7 +198,11 @@ impl Session {
             (_, Part::Config) if target == Target::Inbound => UpdateKind::inbound,
             (_, Part::Config) => UpdateKind::outbound,
         });
-        Some(wire::WatchResponse { target: Some(target.to_wire()), version: version.to_bytes(), update: Some(update) })
+        Some(wire::WatchResponse {
+            target: Some(target.to_wire()),
+            version: version.map(Version::to_bytes).unwrap_or_default(),
+            update: Some(update),
+        })
     }
 
     fn attach(&mut self, slot: Slot, key: TopicKey, version: Option<Version>) {
@@ -237,7 +241,7 @@ enum News {
     /// The proxy came with just this version.
     Held(Version),
     /// Send this.
-    Update(Version, wire::watch_response::Update),
+    Update(Option<Version>, wire::watch_response::Update),
 }
 
 impl Held {
@@ -267,14 +271,10 @@ impl Subscription {
                 self.held = Held::Nothing;
                 return News::None;
             }
-            Content::Invalid { reason, meanwhile, resource } => {
-                let invalid = Some((reason.clone(), *meanwhile));
-                if self.invalid == invalid {
-                    return News::None;
-                }
-                self.invalid = invalid;
-                let invalid = wire::Invalid { reason: reason.clone(), meanwhile: resource.meanwhile() };
-                return News::Update(*meanwhile, Update::Invalid(invalid));
+            Content::Invalid(reason) if self.invalid.as_ref() == Some(reason) => return News::None,
+            Content::Invalid(reason) => {
+                self.invalid = Some(reason.clone());
+                return News::Update(None, Update::Invalid(wire::Invalid { reason: reason.clone(), meanwhile: None }));
             }
             Content::Valid(version, resource) => (*version, resource),
         };
@@ -294,7 +294,7 @@ impl Subscription {
             Resource::Endpoints(endpoints) => Update::Endpoints(self.held.difference_to(endpoints).to_wire()),
         };
         self.held = Held::Sent(Arc::clone(current));
-        News::Update(version, update)
+        News::Update(Some(version), update)
     }
 }
 

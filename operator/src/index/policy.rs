@@ -1,5 +1,4 @@
-//! Reads a TrafficPolicy: its targets, the protocols that it declares, and what it says of TLS; every other block is named
-//! as having no effect.
+//! Reads a TrafficPolicy: its targets and the protocols that it declares; every other block is named as having no effect.
 //!
 //! Each block is taken apart field by field, so that a field that is added to the schema does not compile until somebody
 //! has decided here what becomes of it.
@@ -14,17 +13,14 @@ use conduit_crds::{
     TrafficPolicy, TrafficPolicySpec,
     traffic_policy::{
         Inbound, MAX_TARGETS, Mode, Outbound, ProtocolBlock, ProtocolType, TargetKind, TargetRef, Telemetry,
-        inbound::{Mtls, MtlsMode},
-        outbound::{OutboundTls, OutboundTlsMode as TlsMode},
     },
 };
-use conduit_model::{InboundMtlsMode, OutboundTlsMode, Protocol};
+use conduit_model::Protocol;
 use kube::core::Selector;
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// Reads `policy`. Every fault is reported; the targets that can be read are there even if the rest cannot be, and so is
-/// what it has a say on.
+/// Reads `policy`. Every fault is reported; the targets that can be read are there even if the rest cannot be.
 pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
     let metadata = &policy.metadata;
     let name =
@@ -47,22 +43,17 @@ pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
             false
         }
     };
-    let mut said = Policy::default();
-    if let Some(outbound) = outbound {
-        read_outbound(outbound, &mut said, &mut faults);
-    }
-    if let Some(inbound) = inbound {
-        read_inbound(inbound, &mut said, &mut faults);
-    }
+    let outbound_protocol = outbound.as_ref().and_then(|outbound| read_outbound(outbound, &mut faults));
+    let inbound_protocol = inbound.as_ref().and_then(|inbound| read_inbound(inbound, &mut faults));
     if let Some(telemetry) = telemetry {
         name_telemetry(telemetry, &mut faults);
     }
-    let said = if acts { said } else { Policy::default() };
-    let sets = said.blocks();
-    let (value, faults) = faults.with(said);
+    let (value, faults) = faults.with(Policy {
+        outbound_protocol: outbound_protocol.filter(|_| acts),
+        inbound_protocol: inbound_protocol.filter(|_| acts),
+    });
     TargetedPolicy {
         targets,
-        sets,
         policy: Declared {
             name,
             generation: metadata.generation.unwrap_or_default(),
@@ -73,18 +64,14 @@ pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
     }
 }
 
-/// One target of a policy that cannot be read as a whole.
-pub(super) fn target(target: &TargetRef) -> PolicyTarget {
-    read_target("", target, &mut Faults::default())
-}
-
 fn read_targets(targets: &[TargetRef], faults: &mut Faults) -> Vec<PolicyTarget> {
     faults.check_length("spec.targetRefs", targets, MAX_TARGETS);
     let read = targets.iter().enumerate();
-    read.map(|(i, target)| read_target(&format!("spec.targetRefs[{i}]"), target, faults)).collect()
+    read.filter_map(|(i, target)| read_target(&format!("spec.targetRefs[{i}]"), target, faults)).collect()
 }
 
-fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> PolicyTarget {
+/// The target; none if it cannot be told which that is.
+fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<PolicyTarget> {
     let TargetRef { group, kind, name, section_name, selector } = target;
     let expected_group = match kind {
         TargetKind::Namespace | TargetKind::Service | TargetKind::Pod => "",
@@ -107,10 +94,12 @@ fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> PolicyTar
     if *kind != TargetKind::Pod && selector.is_some() {
         faults.invalid(format!("{path}.selector"), format!("must not be set for kind {kind}"));
     }
-    let name = name.clone().filter(|name| !name.is_empty());
-    let target = match kind {
+    match kind {
         TargetKind::Namespace => Some(PolicyTarget::Namespace),
-        TargetKind::Service => name.map(|name| PolicyTarget::Service { name, port: section_name.clone() }),
+        TargetKind::Service => Some(PolicyTarget::Service {
+            name: name.clone().filter(|name| !name.is_empty())?,
+            port: section_name.clone(),
+        }),
         TargetKind::Pod => {
             let selector = match selector.clone().map(Selector::try_from) {
                 None => Err("must be set for kind Pod".to_owned()),
@@ -122,18 +111,17 @@ fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> PolicyTar
         }
         TargetKind::HTTPRoute | TargetKind::GRPCRoute | TargetKind::ServiceProfile => {
             faults.unsupported(format!("{path}.kind"));
-            name.map(|name| PolicyTarget::Unsupported {
+            Some(PolicyTarget::Unsupported {
                 group: expected_group.into(),
                 kind: kind.to_string(),
-                name,
+                name: name.clone().filter(|name| !name.is_empty())?,
                 section: section_name.clone(),
             })
         }
-    };
-    target.unwrap_or(PolicyTarget::Unreadable)
+    }
 }
 
-fn read_outbound(outbound: &Outbound, said: &mut Policy, faults: &mut Faults) {
+fn read_outbound(outbound: &Outbound, faults: &mut Faults) -> Option<Protocol> {
     let Outbound {
         protocol,
         tls,
@@ -149,6 +137,7 @@ fn read_outbound(outbound: &Outbound, said: &mut Policy, faults: &mut Faults) {
         response_classification,
     } = outbound;
     let unsupported = [
+        ("tls", tls.is_some()),
         ("timeouts", timeouts.is_some()),
         ("retry", retry.is_some()),
         ("retryConstraint", retry_constraint.is_some()),
@@ -161,25 +150,19 @@ fn read_outbound(outbound: &Outbound, said: &mut Policy, faults: &mut Faults) {
         ("responseClassification", response_classification.is_some()),
     ];
     name_unsupported("spec.outbound", &unsupported, faults);
-    said.outbound_protocol = protocol.as_ref().map(|block| read_protocol("spec.outbound.protocol", block, faults));
-    said.outbound_tls = tls.as_ref().map(|OutboundTls { mode }| match mode {
-        TlsMode::Require => OutboundTlsMode::Require,
-        TlsMode::Prefer => OutboundTlsMode::Prefer,
-        TlsMode::Disable => OutboundTlsMode::Disable,
-    });
+    protocol.as_ref().map(|block| read_protocol("spec.outbound.protocol", block, faults))
 }
 
-fn read_inbound(inbound: &Inbound, said: &mut Policy, faults: &mut Faults) {
+fn read_inbound(inbound: &Inbound, faults: &mut Faults) -> Option<Protocol> {
     let Inbound { mtls, protocol, authorization, rate_limit, limits } = inbound;
-    let unsupported =
-        [("authorization", authorization.is_some()), ("rateLimit", rate_limit.is_some()), ("limits", limits.is_some())];
+    let unsupported = [
+        ("mtls", mtls.is_some()),
+        ("authorization", authorization.is_some()),
+        ("rateLimit", rate_limit.is_some()),
+        ("limits", limits.is_some()),
+    ];
     name_unsupported("spec.inbound", &unsupported, faults);
-    said.inbound_protocol = protocol.as_ref().map(|block| read_protocol("spec.inbound.protocol", block, faults));
-    said.inbound_mtls = mtls.as_ref().map(|Mtls { mode }| match mode {
-        MtlsMode::Strict => InboundMtlsMode::Strict,
-        MtlsMode::Permissive => InboundMtlsMode::Permissive,
-        MtlsMode::Disable => InboundMtlsMode::Disable,
-    });
+    protocol.as_ref().map(|block| read_protocol("spec.inbound.protocol", block, faults))
 }
 
 fn name_telemetry(telemetry: &Telemetry, faults: &mut Faults) {

@@ -1,6 +1,6 @@
-//! The life of the process: bind, start the workers, run identity, discovery and the admin server, drain, end.
+//! The life of the process: bind, start the workers, run discovery and the admin server, drain, end.
 //!
-//! The main thread is the control thread: identity, discovery, admin and signals. Traffic is carried by worker threads, which share
+//! The main thread is the control thread: discovery, admin and signals. Traffic is carried by worker threads, which share
 //! nothing with it but the directory, the proxy's own configuration and the metrics.
 
 use super::{
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     discovery::{self, Client},
-    identity::{self, HostPort, Identity, IdentityService, Operator},
+    identity::{Identity, OperatorCredentials},
     inbound,
     listen::{
         drain::{self, Drain},
+        gateway,
         original::OriginalDestination,
     },
     outbound, record,
@@ -47,6 +48,8 @@ enum End {
 struct Traffic {
     directory: Arc<Directory>,
     own: Arc<Own>,
+    identity: Arc<Identity>,
+    gateways: Vec<IpAddr>,
     metrics: Arc<record::Metrics>,
     drain: Drain,
 }
@@ -69,7 +72,9 @@ impl Traffic {
             listeners: listeners.inbound,
             original: OriginalDestination::Redirected,
             pod_ips: settings.pod_ips.clone(),
+            gateways: self.gateways.clone(),
             own: self.own.clone(),
+            identity: self.identity.clone(),
             metrics: self.metrics.clone(),
             drain: self.drain.clone(),
             detect_timeout: settings.detect_timeout,
@@ -78,6 +83,14 @@ impl Traffic {
         };
         (outbound, inbound)
     }
+}
+
+/// The pod's default gateways. Without them probes are known by where the operator says that they come from.
+fn gateways() -> Vec<IpAddr> {
+    gateway::read().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the pod's routes: probes from its gateway are not known as such");
+        Vec::new()
+    })
 }
 
 /// Runs a proxy until it is told to end.
@@ -104,19 +117,26 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     let traffic = record::Metrics::new();
 
     let (drain_signal, drain) = drain::channel();
-    let shared = Traffic { directory: directory.clone(), own: own.clone(), metrics: traffic.clone(), drain };
+    let shared = Traffic {
+        directory: directory.clone(),
+        own: own.clone(),
+        identity: identity.clone(),
+        gateways: gateways(),
+        metrics: traffic.clone(),
+        drain,
+    };
     let serve = listeners.workers.into_iter().map(|listeners| {
         let (outbound, inbound) = shared.configs(&settings, listeners);
         async move || tokio::try_join!(outbound::serve(outbound), inbound::serve(inbound)).map(drop)
     });
     let mut workers = Workers::start(serve)?;
 
-    let operator = |address: &HostPort| Operator { address: address.clone(), trust_file: settings.trust_file.clone() };
-    let service =
-        IdentityService { operator: operator(&settings.identity_address), token_file: settings.token_file.clone() };
     let config = discovery::Config {
-        operator: operator(&settings.discovery_address),
-        identity: identity.clone(),
+        operator: settings.discovery_address.clone(),
+        credentials: OperatorCredentials {
+            trust_file: settings.trust_file.clone(),
+            token_file: settings.token_file.clone(),
+        },
         idle: settings.discovery_idle,
     };
     let metrics = discovery::Metrics::new(Instant::now());
@@ -125,7 +145,6 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     let mut registry = Registry::default();
     process::register(&mut registry, started);
     metrics.register(&mut registry);
-    identity::metrics::register(&identity, &mut registry);
     traffic.register(&mut registry);
     let (draining, drains) = watch::channel(false);
     let (shutdown, mut asked) = mpsc::channel(1);
@@ -133,7 +152,6 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
         registry,
         directory,
         own,
-        identity: identity.clone(),
         discovery: inquiry,
         log,
         pod_ip: primary(&settings.pod_ips)?,
@@ -153,12 +171,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     );
 
     let serving = async {
-        tokio::join!(
-            admin::serve(admin_listener, Arc::new(admin)),
-            identity::run(identity, service),
-            client.run(),
-            traffic.forget_unused()
-        );
+        tokio::join!(admin::serve(admin_listener, Arc::new(admin)), client.run(), traffic.forget_unused());
     };
     let life = async {
         tokio::select! {

@@ -1,42 +1,55 @@
-//! Connections to the pod: to which of its ports, by which protocol, and to the application.
+//! Connections to the pod: from whom they are, to which of its ports, by which protocol, and to the application.
 //!
 //! A worker serves them with [`serve`], on a `LocalSet` of its own. They are forwarded to the pod's own address, as it
 //! was redirected from, and never to loopback, so that what an application binds there stays private.
+//!
+//! A peer of the mesh proves who it is before anything else, and says what its connection carries; the others are served
+//! as policy allows. The application is reached with a `Permit` and not otherwise.
 //!
 //! When the operator says that the pod has been told to stop, peers are asked to go elsewhere (`connection: close`,
 //! GOAWAY), and served on.
 //!
 //! This room does not know `outbound`.
 
+mod admit;
+mod application;
+mod handshake;
+mod opening;
 mod port;
 mod request;
 mod tcp;
+mod worker;
 
 use crate::{
     http::{serve, tunnel},
+    identity::{Alpn, Identity},
     listen::{
         accept::{Accepted, Refusal, accept},
         drain::{self, Drain, OpenConnection},
         io::{Counted, Io},
         original::OriginalDestination,
-        service::{ServerFirst, Service, decide},
     },
-    outcome::Reports,
-    record::{Metrics, labels::Direction},
-    upstream::{Connections, Connector, own::Own},
+    record::{
+        Metrics,
+        labels::{Direction, NoTls},
+    },
+    upstream::{Connector, own::Own},
 };
-use conduit_model::Inbound;
-use port::Port;
+use admit::{Client, Permit};
+use application::Application;
+use handshake::Handshaken;
+use opening::{Expected, Opening};
+use port::{ClientSeries, Port, Secured};
 use std::{
     cell::RefCell,
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    rc::{Rc, Weak},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch};
+use worker::Worker;
 
 /// What a worker needs to serve inbound connections.
 #[derive(Debug)]
@@ -47,8 +60,12 @@ pub struct Config {
     pub original: OriginalDestination,
     /// The pod's own addresses; connections to others are refused.
     pub pod_ips: Vec<IpAddr>,
+    /// The pod's default gateways ([`crate::listen::gateway::read`]), from which probes may come.
+    pub gateways: Vec<IpAddr>,
     /// What is known of the pod's ports, and whether it is to stop.
     pub own: Arc<Own>,
+    /// What proves to peers who this is, and whom it trusts.
+    pub identity: Arc<Identity>,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
     /// Ends the service.
@@ -66,18 +83,9 @@ pub struct Config {
 /// # Errors
 /// A listener cannot be used.
 pub async fn serve(config: Config) -> io::Result<()> {
-    let Config { listeners, original, pod_ips, own, metrics, drain, .. } = config;
-    let worker = Rc::new(Worker {
-        terminating: own.terminating(),
-        own,
-        metrics: metrics.clone(),
-        drain: drain.clone(),
-        detect_timeout: config.detect_timeout,
-        connector: Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout },
-        known: RefCell::default(),
-        addresses: RefCell::default(),
-        reports: Reports::new(),
-    });
+    let Config { listeners, original, pod_ips, gateways, own, identity, metrics, drain, .. } = config;
+    let connector = Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout };
+    let worker = Worker::new(own, identity, gateways, metrics.clone(), drain.clone(), config.detect_timeout, connector);
     let admit = |to: SocketAddr| match pod_ips.contains(&to.ip()) {
         true => Ok(()),
         false => Err(Refusal::NotThisPod),
@@ -89,82 +97,42 @@ pub async fn serve(config: Config) -> io::Result<()> {
     .await
 }
 
-/// What the connections of one worker share.
-#[derive(Debug)]
-struct Worker {
-    own: Arc<Own>,
-    terminating: watch::Receiver<bool>,
-    metrics: Arc<Metrics>,
-    drain: Drain,
-    detect_timeout: Duration,
-    connector: Connector,
-    known: RefCell<Known>,
-    addresses: RefCell<HashMap<SocketAddr, Kept>>,
-    reports: Reports,
-}
-
-/// The ports as the newest configuration has them.
-#[derive(Debug, Default)]
-struct Known {
-    config: Option<Arc<Inbound>>,
-    ports: HashMap<u16, Rc<Port>>,
-    /// Stands for every port that the configuration does not have.
-    other: Option<Rc<Port>>,
-}
-
-/// One address of the pod, with the connections to the application there.
-#[derive(Debug)]
-struct Address {
-    connections: Rc<Connections>,
-    server_first: ServerFirst,
-}
-
-/// How an address is kept for the next connection to it.
-#[derive(Debug)]
-enum Kept {
-    /// Its port is in the configuration, which has a bound.
-    Known(Rc<Address>),
-    /// Any other port: only while a connection uses it, for whoever scans ports must not fill the proxy's memory.
-    Other(Weak<Address>),
-}
-
-impl Kept {
-    fn address(&self) -> Option<Rc<Address>> {
-        match self {
-            Self::Known(address) => Some(address.clone()),
-            Self::Other(address) => address.upgrade(),
-        }
-    }
-}
-
 /// One client's connection, held by all that goes on in it.
 #[derive(Debug)]
 struct Connection {
     worker: Rc<Worker>,
-    address: Rc<Address>,
+    application: Rc<Application>,
+    client: Client,
+    /// The port as it was known last, with what counts this client there.
+    counted: RefCell<(Rc<Port>, Rc<ClientSeries>)>,
     /// Keeps the worker from ending.
     _open: OpenConnection,
+}
+
+/// How a client is served once it is known.
+#[derive(Debug)]
+enum Service {
+    Http1,
+    Http2,
+    Bytes(Permit),
+    /// The same, on a connection to the application that is open already.
+    Opened(Io),
 }
 
 async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, destination, open } = accepted;
     let port = worker.port(destination.port());
-    let address = worker.address(destination, &port);
-    let connection = Rc::new(Connection { worker, address, _open: open });
-    let mut io = Io::from(Counted::new(stream, port.accepted.open()));
-    let Connection { worker, address, .. } = &*connection;
-    let open = async || tcp::open(worker, address).await;
+    let application = worker.application(destination, &port);
     // In a box, which is gone once it is decided, and not a part of what the connection takes from then on.
-    let decided = decide(&io.counted().stream, port.protocol, worker.detect_timeout, &address.server_first, open);
-    let service = match drain::unless_silent(worker.drain.clone(), worker.detect_timeout, Box::pin(decided)).await {
-        Some(Ok(service)) => service,
-        Some(Err(error)) => return tcp::broke(&io, &error),
-        None => return,
-    };
+    let beginning = Box::pin(begin(&worker, &port, &application, stream, peer.ip()));
+    let Some((mut io, client, service)) = beginning.await else { return };
+    let counted = RefCell::new((port.clone(), port.client(&Secured::of(&client))));
+    let connection = Rc::new(Connection { worker, application, client, counted, _open: open });
+    let Connection { worker, application, .. } = &*connection;
     let drain = worker.drain.clone();
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {
-        Service::Opaque => return tcp::serve(worker, address, &mut io).await,
+        Service::Bytes(permit) => return tcp::serve(worker, application, permit, &mut io).await,
         Service::Opened(mut server) => return tunnel::between(&mut io, &mut server).await,
         // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
         Service::Http1 => serve::http1(io, serve, drain, worker.connector.idle_timeout).await,
@@ -172,6 +140,77 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");
+    }
+}
+
+/// Finds out whom a connection is from and what it carries; none where that was its end.
+async fn begin(
+    worker: &Worker,
+    port: &Port,
+    application: &Application,
+    stream: TcpStream,
+    from: IpAddr,
+) -> Option<(Io, Client, Service)> {
+    let expected = Expected {
+        protocol: port.protocol,
+        admission: port.admission(from, &worker.gateways),
+        patience: worker.detect_timeout,
+    };
+    let open = async |permit| tcp::open(worker, application, permit).await;
+    let decided = opening::decide(&stream, expected, open);
+    let opening = drain::unless_silent(worker.drain.clone(), worker.detect_timeout, decided).await?;
+    let not_secured = |stream, why| {
+        let series = port.client(&Secured::Not(why));
+        Io::from(Counted::new(stream, series.accepted.open()))
+    };
+    let (why, service) = match opening {
+        Ok(Opening::Mesh) => return secured(worker, port, application, stream).await,
+        Ok(Opening::Http1) => (NoTls::NotFromRemote, Service::Http1),
+        Ok(Opening::Http2) => (NoTls::NotFromRemote, Service::Http2),
+        Ok(Opening::Bytes(permit)) => (NoTls::NotFromRemote, Service::Bytes(permit)),
+        Ok(Opening::Opened(server)) => (NoTls::NotFromRemote, Service::Opened(server)),
+        Ok(Opening::Tls(permit)) => (NoTls::NotMeshTls, Service::Bytes(permit)),
+        Ok(Opening::Refused(failure)) => {
+            worker.reports.report(failure, &worker.refuser(port), application.address());
+            worker.metrics.connection_refused(Direction::Inbound, "tls_required");
+            tcp::broke(&not_secured(stream, NoTls::NotFromRemote), &io::ErrorKind::ConnectionRefused.into());
+            return None;
+        }
+        Err(error) => {
+            tcp::broke(&not_secured(stream, NoTls::NotFromRemote), &error);
+            return None;
+        }
+    };
+    Some((not_secured(stream, why), Client::Unverified(from), service))
+}
+
+/// Takes the connection of a peer, which has said what it carries.
+async fn secured(
+    worker: &Worker,
+    port: &Port,
+    application: &Application,
+    stream: TcpStream,
+) -> Option<(Io, Client, Service)> {
+    let handshake = handshake::accept(stream, worker.identity.credentials(), &worker.metrics, |peer| {
+        let secured = match peer {
+            Some(peer) => Secured::By(peer.id().clone()),
+            None => Secured::Not(NoTls::HandshakeFailed),
+        };
+        port.client(&secured).accepted.clone()
+    });
+    match handshake.await {
+        Ok(Handshaken { io, alpn, peer }) => {
+            let service = match alpn {
+                Alpn::Http1 => Service::Http1,
+                Alpn::Http2 => Service::Http2,
+                Alpn::Tcp => Service::Bytes(admit::peer(&peer)),
+            };
+            Some((io, Client::Peer(peer), service))
+        }
+        Err(failure) => {
+            worker.reports.report(failure, &worker.object(), application.address());
+            None
+        }
     }
 }
 
@@ -183,128 +222,22 @@ async fn terminating(mut terminating: watch::Receiver<bool>) {
     }
 }
 
-impl Worker {
-    /// What is known of a port now.
-    fn port(&self, port: u16) -> Rc<Port> {
-        let newest = self.own.peek();
-        let mut known = self.known.borrow_mut();
-        let same = match (&*newest, &known.config) {
-            (Some(newest), Some(held)) => Arc::ptr_eq(newest, held),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
-            *known = Known { config: newest.clone(), ..Known::default() };
+impl Connection {
+    /// The port as it is known now, and what counts this client there.
+    fn port(&self) -> (Rc<Port>, Rc<ClientSeries>) {
+        let port = self.worker.port(self.application.address().port());
+        let mut counted = self.counted.borrow_mut();
+        if !Rc::ptr_eq(&counted.0, &port) {
+            let series = port.client(&Secured::of(&self.client));
+            *counted = (port, series);
         }
-        let Known { config, ports, other } = &mut *known;
-        match config.as_ref().and_then(|config| config.port(port)) {
-            Some(config) => ports.entry(port).or_insert_with(|| Port::new(config, &self.metrics)),
-            None => other.get_or_insert_with(|| Port::unknown(&self.metrics)),
-        }
-        .clone()
-    }
-
-    /// An address of the pod as `port` has it now. One from before the configuration changed is counted under other labels:
-    /// the connections that use it keep it, and what it has idle is closed in time.
-    fn address(&self, address: SocketAddr, port: &Port) -> Rc<Address> {
-        let mut addresses = self.addresses.borrow_mut();
-        if let Some(kept) = addresses.get(&address).and_then(Kept::address)
-            && Arc::ptr_eq(kept.connections.series(), &port.opened)
-        {
-            return kept;
-        }
-        if addresses.len() == addresses.capacity() {
-            // Rather than to grow, to let go of what nothing uses: of each entry once per time that it could have been added.
-            addresses.retain(|_, kept| kept.address().is_some());
-        }
-        let new = Rc::new(Address {
-            connections: Connections::new(address, self.connector, port.opened.clone()),
-            server_first: ServerFirst::default(),
-        });
-        let kept = if port.is_known() { Kept::Known(new.clone()) } else { Kept::Other(Rc::downgrade(&new)) };
-        addresses.insert(address, kept);
-        new
-    }
-
-    /// `pod/<namespace>/<name>`, empty until it is known. Asked for only where something failed.
-    fn object(&self) -> String {
-        let config = self.own.peek();
-        let pod = config.as_ref().map(|config| format!("pod/{}/{}", config.workload.namespace, config.workload.pod));
-        pod.unwrap_or_default()
-    }
-
-    fn is_terminating(&self) -> bool {
-        *self.terminating.borrow()
+        counted.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{InboundMtls, InboundPort, Protocol, Workload, WorkloadKind};
-
-    fn worker(own: &Arc<Own>) -> Worker {
-        Worker {
-            own: own.clone(),
-            terminating: own.terminating(),
-            metrics: Metrics::new(),
-            drain: drain::channel().1,
-            detect_timeout: Duration::ZERO,
-            connector: Connector { connect_timeout: Duration::ZERO, idle_timeout: Duration::ZERO },
-            known: RefCell::default(),
-            addresses: RefCell::default(),
-            reports: Reports::new(),
-        }
-    }
-
-    fn configured(ports: &[u16]) -> Arc<Inbound> {
-        let workload = Workload {
-            namespace: "shop".into(),
-            service_account: "web".into(),
-            kind: WorkloadKind::Deployment,
-            name: "web".into(),
-            pod: "web-1".into(),
-        };
-        let port = |port: &u16| InboundPort {
-            port: *port,
-            protocol: Protocol::Detect,
-            services: Vec::new(),
-            mtls: InboundMtls::DEFAULT,
-            probes: Vec::new(),
-        };
-        Arc::new(Inbound { ports: ports.iter().map(port).collect(), ..Inbound::of(workload) })
-    }
-
-    fn at(worker: &Worker, port: u16) -> Rc<Address> {
-        worker.address(SocketAddr::from(([10, 0, 0, 1], port)), &worker.port(port))
-    }
-
-    #[test]
-    fn a_port_that_comes_into_the_configuration_is_counted_as_such_from_then_on() {
-        let own = Own::new();
-        let worker = worker(&own);
-        let before = at(&worker, 8080);
-        assert!(Rc::ptr_eq(&before, &at(&worker, 8080)), "connections at the same time share it");
-        own.apply(configured(&[8080]));
-        let after = at(&worker, 8080);
-        assert!(Arc::ptr_eq(after.connections.series(), &worker.port(8080).opened));
-        assert!(!Rc::ptr_eq(&before, &after));
-        drop(before);
-        assert!(Rc::ptr_eq(&after, &at(&worker, 8080)));
-    }
-
-    #[test]
-    fn a_scan_of_ports_leaves_nothing_behind() {
-        let own = Own::new();
-        own.apply(configured(&[8080]));
-        let worker = worker(&own);
-        let known = Rc::downgrade(&at(&worker, 8080));
-        for port in 10_000..30_000 {
-            at(&worker, port);
-        }
-        assert!(worker.addresses.borrow().capacity() < 100);
-        assert!(known.upgrade().is_some());
-    }
 
     fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()

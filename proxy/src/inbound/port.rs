@@ -1,5 +1,6 @@
 //! A port of the pod with what requests need of it looked up in advance.
 
+use super::admit::Client;
 use crate::{
     http::headers,
     record::{
@@ -9,61 +10,78 @@ use crate::{
         tcp::TcpSeries,
     },
 };
-use conduit_model::{InboundPort, Protocol, Route, ServicePort};
+use conduit_model::{Admission, Inbound, InboundPort, ObjectRef, Protocol, Route, ServicePort, SpiffeId};
 use http::Request;
-use std::{rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::IpAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
 
 /// What to do with the connections and requests to one port, until the configuration changes.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) protocol: Protocol,
-    /// Counts connections from clients.
-    pub(super) accepted: Arc<TcpSeries>,
     /// Counts connections to the application.
     pub(super) opened: Arc<TcpSeries>,
+    /// What the pod was told, once it was.
+    own: Option<Arc<Inbound>>,
     config: Option<InboundPort>,
-    /// In the order of the configuration's; where that has none, one that stands for none.
-    services: Vec<Service>,
+    metrics: Arc<Metrics>,
+    /// Of each service in the order of the configuration's; where that has none, of one that stands for none.
+    routes: Vec<Routes>,
+    /// Those that have a connection.
+    clients: RefCell<HashMap<Secured, Weak<ClientSeries>>>,
 }
 
-/// A Service by which clients reach the port.
+/// As [`RouteSeries::all`] orders them.
+type Routes = Vec<Rc<RouteSeries>>;
+
+/// How clients are secured, as far as series tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Secured {
+    By(SpiffeId),
+    Not(NoTls),
+}
+
+/// What counts the connections and requests of clients that are alike.
 #[derive(Debug)]
-struct Service {
-    http: Rc<HttpSeries>,
-    /// As [`RouteSeries::all`] orders them.
-    routes: Vec<Rc<RouteSeries>>,
+pub(super) struct ClientSeries {
+    pub(super) accepted: Arc<TcpSeries>,
+    /// As the port's services.
+    services: Vec<Rc<HttpSeries>>,
 }
 
 impl Port {
     /// A port that the operator knows.
-    pub(super) fn new(config: &InboundPort, metrics: &Arc<Metrics>) -> Rc<Self> {
-        Self::of(Some(config.clone()), config.protocol, metrics)
+    pub(super) fn new(own: &Arc<Inbound>, config: &InboundPort, metrics: &Arc<Metrics>) -> Rc<Self> {
+        Self::of(Some(own.clone()), Some(config.clone()), metrics)
     }
 
     /// Any other port: its protocol is detected, and its number is no label, for it comes from traffic.
-    pub(super) fn unknown(metrics: &Arc<Metrics>) -> Rc<Self> {
-        Self::of(None, Protocol::Detect, metrics)
+    pub(super) fn unknown(own: Option<&Arc<Inbound>>, metrics: &Arc<Metrics>) -> Rc<Self> {
+        Self::of(own.cloned(), None, metrics)
     }
 
-    fn of(config: Option<InboundPort>, protocol: Protocol, metrics: &Arc<Metrics>) -> Rc<Self> {
-        let number = config.as_ref().map(|config| config.port);
-        let plain = Tls::None(NoTls::NotFromRemote);
-        let labels = Labels::own(number, None, plain);
-        let service = |service: Option<&ServicePort>, routes: &[Route]| Service {
-            http: Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service, plain))),
-            routes: RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route)),
+    fn of(own: Option<Arc<Inbound>>, config: Option<InboundPort>, metrics: &Arc<Metrics>) -> Rc<Self> {
+        let labels = Labels::own(config.as_ref().map(|config| config.port), None, Tls::None(NoTls::NotFromRemote));
+        let routes = |service: Option<&ServicePort>, routes: &[Route]| {
+            RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route))
         };
-        let known = config.as_ref().map_or(&[][..], |config| &config.services);
-        let services = match known {
-            [] => vec![service(None, &[])],
-            known => known.iter().map(|known| service(Some(&known.service), &known.routes)).collect(),
+        let routes = match config.as_ref().map_or(&[][..], |config| &config.services) {
+            [] => vec![routes(None, &[])],
+            known => known.iter().map(|known| routes(Some(&known.service), &known.routes)).collect(),
         };
         Rc::new(Self {
-            protocol,
-            accepted: TcpSeries::new(metrics, Peer::Source, &labels),
+            protocol: config.as_ref().map_or(Protocol::Detect, |config| config.protocol),
             opened: TcpSeries::new(metrics, Peer::Destination, &labels),
-            services,
+            own,
             config,
+            metrics: metrics.clone(),
+            routes,
+            clients: RefCell::default(),
         })
     }
 
@@ -72,13 +90,71 @@ impl Port {
         self.config.is_some()
     }
 
-    /// The route that `request` takes, and the series of the Service that it is for.
-    pub(super) fn route<B>(&self, request: &Request<B>) -> (&Rc<RouteSeries>, &Rc<HttpSeries>) {
+    /// What a client at `from` is served that has proved nothing.
+    pub(super) fn admission(&self, from: IpAddr, gateways: &[IpAddr]) -> Admission<'_> {
+        match &self.own {
+            Some(own) => own.admission(self.config.as_ref(), from, gateways),
+            None => Admission::NOTHING,
+        }
+    }
+
+    /// The policy that says what it is served.
+    pub(super) fn policy(&self) -> Option<&ObjectRef> {
+        self.own.as_ref()?.mtls(self.config.as_ref()).source.as_ref()
+    }
+
+    /// What counts clients that are secured like this. Forgotten with the last connection that holds it, so that there are
+    /// no more than connections.
+    pub(super) fn client(&self, secured: &Secured) -> Rc<ClientSeries> {
+        let mut clients = self.clients.borrow_mut();
+        if let Some(known) = clients.get(secured).and_then(Weak::upgrade) {
+            return known;
+        }
+        if clients.len() == clients.capacity() {
+            clients.retain(|_, client| client.strong_count() > 0);
+        }
+        let new = Rc::new(self.series(secured));
+        clients.insert(secured.clone(), Rc::downgrade(&new));
+        new
+    }
+
+    fn series(&self, secured: &Secured) -> ClientSeries {
+        let (number, metrics) = (self.config.as_ref().map(|config| config.port), &self.metrics);
+        let tls = match secured {
+            Secured::By(id) => Tls::Peer(id),
+            Secured::Not(why) => Tls::None(*why),
+        };
+        let http = |service| Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service, tls)));
+        ClientSeries {
+            accepted: TcpSeries::new(metrics, Peer::Source, &Labels::own(number, None, tls)),
+            services: match self.config.as_ref().map_or(&[][..], |config| &config.services) {
+                [] => vec![http(None)],
+                known => known.iter().map(|known| http(Some(&known.service))).collect(),
+            },
+        }
+    }
+
+    /// The route that a request of `client`, one of this port's, takes, and the series of the Service that it is for.
+    pub(super) fn route<'s, B>(
+        &'s self,
+        client: &'s ClientSeries,
+        request: &Request<B>,
+    ) -> (&'s Rc<RouteSeries>, &'s Rc<HttpSeries>) {
         let meant = self.config.as_ref().and_then(|config| config.service(headers::host(request).as_deref()));
         let known = self.config.as_ref().map_or(&[][..], |config| &config.services);
-        let index = meant.and_then(|meant| known.iter().position(|known| std::ptr::eq(known, meant)));
-        let service = &self.services[index.unwrap_or(0)];
+        let index = meant.and_then(|meant| known.iter().position(|known| std::ptr::eq(known, meant))).unwrap_or(0);
         let routes = meant.map_or(&[][..], |meant| &meant.routes);
-        (&service.routes[route_index(routes, request.method(), request.uri().path())], &service.http)
+        let route = route_index(routes, request.method(), request.uri().path());
+        (&self.routes[index][route], &client.services[index])
+    }
+}
+
+impl Secured {
+    /// How `client` is secured. One that has proved nothing speaks plaintext where its requests can be read.
+    pub(super) fn of(client: &Client) -> Self {
+        match client {
+            Client::Peer(peer) => Self::By(peer.id().clone()),
+            Client::Unverified(_) => Self::Not(NoTls::NotFromRemote),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One request to the application, from its head to the head of its response.
 
-use super::Connection;
+use super::{Connection, admit};
 use crate::{
     http::{
         body::ResponseBody,
@@ -20,9 +20,9 @@ use std::rc::Rc;
 /// Answers `request`.
 pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incoming>) -> Response<ResponseBody<Lease>> {
     // What is counted.
-    let port = connection.worker.port(connection.address.connections.address().port());
+    let (port, series) = connection.port();
     let mut record = {
-        let (route, series) = port.route(&request);
+        let (route, series) = port.route(&series, &request);
         let what = || format!("{} {}", request.method(), request.uri());
         let mut record = RequestRecord::start(route, what);
         record.attempt(series);
@@ -31,25 +31,35 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     let answer = if is_grpc(request.headers()) { Answer::Grpc } else { Answer::Http };
     let version = request.version();
 
+    // Whether it may be.
+    let permit =
+        match admit::request(&connection.client, |from| port.admission(from, &connection.worker.gateways), &request) {
+            Ok(permit) => permit,
+            Err(failure) => {
+                let object = connection.worker.refuser(&port);
+                return closing(&connection, version, fail(&connection, record, failure, answer, &object));
+            }
+        };
+
     // What is sent.
     let client_upgrade = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
     let passed = headers::pass_request(&mut request, client_upgrade.is_some());
     let mut request = Outgoing::new(request);
     let sent = match passed {
-        Ok(()) => connection.address.connections.send(&mut request).await,
+        Ok(()) => connection.application.send(permit, &mut request).await,
         Err(failure) => Err(failure),
     };
 
     // What comes back.
     let (mut response, lease) = match sent {
         Ok(answered) => answered,
-        Err(failure) => return closing(&connection, version, fail(&connection, record, failure, answer)),
+        Err(failure) => return closing(&connection, version, failed(&connection, record, failure, answer)),
     };
     request.settle();
     record.responded(response.status(), response.headers());
     let server_upgrade = client_upgrade.filter(|_| headers::is_upgrade(request.method(), &response));
     if let Err(failure) = headers::pass_response(&mut response, server_upgrade.is_some()) {
-        return closing(&connection, version, fail(&connection, record, failure, answer));
+        return closing(&connection, version, failed(&connection, record, failure, answer));
     }
     match server_upgrade {
         Some(client) => {
@@ -69,16 +79,26 @@ fn closing<B>(connection: &Connection, version: Version, mut response: Response<
     response
 }
 
-/// Ends the record with a failure, and answers with it.
+/// Ends the record of a request that failed at the pod, and answers with it.
+fn failed(
+    connection: &Connection,
+    record: RequestRecord,
+    failure: Failure,
+    answer: Answer,
+) -> Response<ResponseBody<Lease>> {
+    fail(connection, record, failure, answer, &connection.worker.object())
+}
+
+/// Ends the record with a failure, and answers with it, and with what it is about.
 fn fail(
     connection: &Connection,
     mut record: RequestRecord,
     failure: Failure,
     answer: Answer,
+    object: &str,
 ) -> Response<ResponseBody<Lease>> {
-    let object = connection.worker.object();
-    connection.worker.reports.report(failure, &object, connection.address.connections.address());
-    let response = respond::failure(failure, answer, &object);
+    connection.worker.reports.report(failure, object, connection.application.address());
+    let response = respond::failure(failure, answer, object);
     record.answered_by_proxy(response.status(), response.headers(), failure);
     response
 }

@@ -1,35 +1,31 @@
 //! Connections whose bytes are not read.
 
-use super::{Address, Worker};
-use crate::{
-    http::tunnel,
-    listen::io::{Counted, Io},
-    upstream::connect,
-};
+use super::{Worker, admit::Permit, application::Application};
+use crate::{http::tunnel, listen::io::Io, outcome::Failure};
 use std::io;
 
 /// Serves a client's connection by one to the application.
-pub(super) async fn serve(worker: &Worker, address: &Address, client: &mut Io) {
-    match open(worker, address).await {
-        Some(mut server) => tunnel::between(client, &mut server).await,
-        None => broke(client, &io::ErrorKind::ConnectionRefused.into()),
+pub(super) async fn serve(worker: &Worker, application: &Application, permit: Permit, client: &mut Io) {
+    match open(worker, application, permit).await {
+        Ok(mut server) => tunnel::between(client, &mut server).await,
+        Err(_) => broke(client, &io::ErrorKind::ConnectionRefused.into()),
     }
 }
 
-/// Ends a client's connection for which there is no application: it is reset, as the application's host would do.
+/// Ends a client's connection that leads nowhere: it is reset, as the application's host would do.
 pub(super) fn broke(client: &Io, error: &io::Error) {
     client.record().broke(error);
     client.reset_on_close();
 }
 
 /// A connection to the application.
-pub(super) async fn open(worker: &Worker, address: &Address) -> Option<Io> {
-    let connections = &address.connections;
-    match connect(connections.address(), worker.connector.connect_timeout, connections.series()).await {
-        Ok((stream, record)) => Some(Counted::new(stream, record).into()),
-        Err(failure) => {
-            worker.reports.report(failure, &worker.object(), connections.address());
-            None
-        }
+///
+/// # Errors
+/// It cannot be opened; which was reported.
+pub(super) async fn open(worker: &Worker, application: &Application, permit: Permit) -> Result<Io, Failure> {
+    let opened = application.open(permit).await;
+    if let Err(failure) = &opened {
+        worker.reports.report(*failure, &worker.object(), application.address());
     }
+    opened
 }

@@ -9,6 +9,7 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io,
+    os::fd::AsFd,
     pin::pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -93,18 +94,34 @@ pub(crate) async fn http_version(stream: &TcpStream, declared: Protocol) -> io::
 }
 
 async fn judge_as_bytes_come(stream: &TcpStream, seen: &Cell<Seen>) -> io::Result<Detected> {
+    stream.readable().await?;
+    match judge_now(stream).await? {
+        Judged::Done(detected) => Ok(detected),
+        Judged::Unfinished(so_far) => {
+            seen.set(so_far);
+            judge_as_more_come(stream, seen).await
+        }
+    }
+}
+
+/// Few clients come here: the first segment says enough.
+///
+/// The bytes stay unread, so that the stream is readable for ever, and has to stay so for whoever serves it. That more have
+/// come is seen by a second descriptor of the same socket, whose readiness can be forgotten.
+async fn judge_as_more_come(stream: &TcpStream, seen: &Cell<Seen>) -> io::Result<Detected> {
+    let twin = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
     loop {
-        let ready = stream.ready(Interest::READABLE).await?;
-        match judge_now(stream).await? {
+        let ready = twin.ready(Interest::READABLE).await?;
+        match judge_now(&twin).await? {
             Judged::Done(detected) => return Ok(detected),
             // The client has closed its side: what it said stays too little. A closed side also stays readable for ever,
             // whatever is forgotten below.
             Judged::Unfinished(_) if ready.is_read_closed() => return Ok(Detected::Protocol(Protocol::Opaque)),
             Judged::Unfinished(so_far) => seen.set(so_far),
         }
-        // The bytes stay unread, so the stream would be readable for ever: forget that it is, until more come. Nothing
-        // is lost, because no event is taken from the kernel between the look and this line: this runtime has one thread.
-        let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        // Nothing is lost, because no event is taken from the kernel between the look and this line: this runtime has one
+        // thread.
+        let _ = twin.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
 
@@ -288,6 +305,11 @@ mod tests {
         assert_eq!(detect(&server, Duration::from_millis(10)).await.unwrap(), Detected::Silence);
         client.write_all(b"GE").await.unwrap();
         assert_eq!(detect(&server, Duration::from_millis(50)).await.unwrap(), Detected::Unfinished);
+        let mut word = [0; 2];
+        let read = async { server.readable().await.map(|()| server.try_read(&mut word).unwrap()) };
+        let read =
+            timeout(Duration::from_secs(5), read).await.expect("whoever serves the stream sees that it is readable");
+        assert_eq!((read.unwrap(), &word), (2, b"GE"));
         drop(client);
     }
 

@@ -13,7 +13,8 @@ use std::{
 /// The series of connections that are alike, held by whatever opens or accepts them.
 #[derive(Debug)]
 pub(crate) struct TcpSeries {
-    metrics: Arc<Metrics>,
+    /// None where nobody sees them.
+    metrics: Option<Arc<Metrics>>,
     labels: Labels,
     opened: Arc<Counter>,
     open: Arc<Gauge>,
@@ -40,9 +41,24 @@ impl TcpSeries {
             read_bytes: tcp.read_bytes.series(&labels),
             write_bytes: tcp.write_bytes.series(&labels),
             closed: tcp.closed.series(&labels.and("errno", "")),
-            metrics: metrics.clone(),
+            metrics: Some(metrics.clone()),
             labels,
         })
+    }
+
+    /// Counts one connection that is not known enough yet to say which series it belongs to: see [`TcpSeries::take_over`].
+    pub(crate) fn aside() -> Arc<Self> {
+        let (opened, closed, open) = Default::default();
+        let (read_bytes, write_bytes) = Default::default();
+        Arc::new(Self { metrics: None, labels: Labels::default(), opened, open, read_bytes, write_bytes, closed })
+    }
+
+    /// Starts the record of a connection that was counted aside until now, with the bytes that have passed on it.
+    pub(crate) fn take_over(self: &Arc<Self>, aside: &Self) -> ConnectionRecord {
+        let record = self.open();
+        record.read(aside.read_bytes.value() as usize);
+        record.wrote(aside.write_bytes.value() as usize);
+        record
     }
 
     /// Starts the record of a connection that is open now.
@@ -74,9 +90,9 @@ impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         let TcpSeries { metrics, labels, open, closed, .. } = &*self.series;
         open.add(-1);
-        match self.error.get() {
-            None => closed.increment(),
-            Some(errno) => metrics.tcp.closed.series(&labels.and("errno", *errno)).increment(),
+        match (self.error.get(), metrics) {
+            (Some(errno), Some(metrics)) => metrics.tcp.closed.series(&labels.and("errno", *errno)).increment(),
+            (Some(_) | None, _) => closed.increment(),
         }
     }
 }
@@ -116,5 +132,22 @@ mod tests {
         let closed = |errno| metrics.tcp.closed.series(&labels.and("peer", "src").and("errno", errno)).value();
         assert_eq!((closed("ECONNRESET"), closed("EPIPE"), closed("")), (1, 0, 1));
         assert_eq!((series.open.value(), series.read_bytes.value(), series.write_bytes.value()), (0, 3, 5));
+    }
+
+    #[test]
+    fn a_connection_that_was_counted_aside_is_counted_once_with_all_its_bytes() {
+        let metrics = Metrics::new();
+        let aside = TcpSeries::aside();
+        let early = aside.open();
+        early.read(300);
+        early.wrote(1200);
+        early.broke(&io::ErrorKind::ConnectionReset.into());
+        let series = TcpSeries::new(&metrics, Peer::Source, &Labels::direction(Direction::Inbound));
+        let record = series.take_over(&aside);
+        drop(early);
+        record.read(1);
+        assert_eq!((series.opened.value(), series.open.value()), (1, 1));
+        assert_eq!((series.read_bytes.value(), series.write_bytes.value()), (301, 1200));
+        assert_eq!(metrics.tcp.closed.scrape(std::time::Instant::now()).len(), 1, "only the series of orderly ends");
     }
 }

@@ -2,10 +2,13 @@
 //! another, or both in a row. The original destination is given instead of tracked; all else is as in a pod.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod admission;
 mod http1;
 mod http2;
+mod identity;
 mod lifecycle;
 mod metrics;
+mod peers;
 mod resend;
 mod support;
 mod tcp;

@@ -1,11 +1,13 @@
 //! Proxies, servers and clients for the cases.
 
+use crate::identity::fake::Authority;
 use bytes::Bytes;
 use conduit_model::{
     Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, InboundMtls, InboundPort, InboundService, ObjectRef,
     Outbound, OutboundTls, Protocol, RequestMatch, Route, ServicePort, Workload, WorkloadKind,
 };
 use conduit_proxy::{
+    identity::{Alpn, Credentials, TlsError},
     inbound,
     listen::{
         drain::{self, DrainSignal},
@@ -24,12 +26,19 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use prometheus_client::{encoding::text, registry::Registry};
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, LocalSet, spawn_local},
 };
+use tokio_rustls::client::TlsStream;
 
 /// How long any case may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -116,9 +125,26 @@ pub struct InboundProxy {
     pub address: SocketAddr,
     pub own: Arc<Own>,
     pub inbound: Inbound,
+    pub authority: Authority,
     pub metrics: Arc<Metrics>,
     pub drain: DrainSignal,
     pub served: JoinHandle<std::io::Result<()>>,
+}
+
+/// What the pod of the Service `web.shop` is told of its one port.
+pub fn inbound_port(application: SocketAddr, protocol: Protocol) -> InboundPort {
+    let service = InboundService {
+        service: service_port(),
+        hosts: vec!["web".into(), "web.shop.svc.cluster.local".into()],
+        routes: Vec::new(),
+    };
+    InboundPort {
+        port: application.port(),
+        protocol,
+        services: vec![service],
+        mtls: InboundMtls::DEFAULT,
+        probes: Vec::new(),
+    }
 }
 
 impl InboundProxy {
@@ -127,21 +153,25 @@ impl InboundProxy {
     }
 
     pub fn with_pod_ip(application: SocketAddr, pod: SocketAddr, protocol: Protocol) -> Self {
-        let service = InboundService {
-            service: service_port(),
-            hosts: vec!["web".into(), "web.shop.svc.cluster.local".into()],
-            routes: Vec::new(),
-        };
-        let ports = vec![InboundPort {
-            port: application.port(),
-            protocol,
-            services: vec![service],
-            mtls: InboundMtls::DEFAULT,
-            probes: Vec::new(),
-        }];
-        let inbound = Inbound { ports, ..Inbound::of(workload("web")) };
-        let own = Own::new();
-        own.apply(Arc::new(inbound.clone()));
+        let inbound = Inbound { ports: vec![inbound_port(application, protocol)], ..Inbound::of(workload("web")) };
+        Self::start(application, pod, Some(inbound), Vec::new())
+    }
+
+    /// One that was told this, and whose default gateways are these.
+    pub fn told(application: SocketAddr, inbound: Inbound, gateways: Vec<IpAddr>) -> Self {
+        Self::start(application, application, Some(inbound), gateways)
+    }
+
+    /// One that was told nothing.
+    pub fn untold(application: SocketAddr) -> Self {
+        Self::start(application, application, None, Vec::new())
+    }
+
+    fn start(application: SocketAddr, pod: SocketAddr, inbound: Option<Inbound>, gateways: Vec<IpAddr>) -> Self {
+        let (own, authority) = (Own::new(), Authority::new());
+        if let Some(inbound) = &inbound {
+            own.apply(Arc::new(inbound.clone()));
+        }
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, (drain, drained)) = (Metrics::new(), drain::channel());
@@ -149,14 +179,29 @@ impl InboundProxy {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(application),
             pod_ips: vec![pod.ip()],
+            gateways,
             own: own.clone(),
+            identity: authority.identity("web"),
             metrics: metrics.clone(),
             drain: drained,
             detect_timeout: DETECT_TIMEOUT,
             connect_timeout: Duration::from_millis(300),
             pool_idle_timeout: Duration::from_secs(3),
         }));
-        Self { address, own, inbound, metrics, drain, served }
+        let inbound = inbound.unwrap_or_else(|| Inbound::of(workload("web")));
+        Self { address, own, inbound, authority, metrics, drain, served }
+    }
+
+    /// A peer's connection, as the service account `client`.
+    pub async fn peer(&self, alpn: Alpn) -> TlsStream<TcpStream> {
+        self.connect(&self.authority.credentials("client"), alpn).await.unwrap()
+    }
+
+    /// A connection by these credentials.
+    pub async fn connect(&self, credentials: &Credentials, alpn: Alpn) -> Result<TlsStream<TcpStream>, TlsError> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let web = self.authority.domain.identity("shop", "web");
+        credentials.connect(stream, self.address.ip(), &web, alpn).await
     }
 }
 
@@ -243,7 +288,10 @@ pub async fn http2_server<F: Future<Output = Response<Body>> + 'static>(
 pub type Http2Client = hyper::client::conn::http2::SendRequest<Body>;
 
 pub async fn http2_client(address: SocketAddr) -> Http2Client {
-    let stream = TcpStream::connect(address).await.unwrap();
+    http2_client_on(TcpStream::connect(address).await.unwrap()).await
+}
+
+pub async fn http2_client_on(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Http2Client {
     let (sender, connection) = hyper::client::conn::http2::handshake(Local, TokioIo::new(stream)).await.unwrap();
     spawn_local(async { drop(connection.await) });
     sender
@@ -259,12 +307,12 @@ pub async fn exchange(address: SocketAddr, text: &str) -> String {
 }
 
 /// Sends `text` and gives what comes back until it ends with `end`.
-pub async fn ask(stream: &mut TcpStream, text: &str, end: &str) -> String {
+pub async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), text: &str, end: &str) -> String {
     stream.write_all(text.as_bytes()).await.unwrap();
     read_until(stream, end).await
 }
 
-pub async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut all = Vec::new();
     while !all.ends_with(end.as_bytes()) {
         let length = stream.read_buf(&mut all).await.unwrap();

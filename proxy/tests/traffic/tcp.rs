@@ -56,7 +56,7 @@ fn a_server_that_speaks_first_is_heard_after_a_short_silence_and_the_next_time_a
             let _ = stream.read_u8().await;
         })
         .await;
-        let (outbound, _inbound) = chain(application, Protocol::Detect);
+        let outbound = OutboundProxy::balancing(Protocol::Detect, &[endpoint(application, false)]);
         let mut waits = Vec::new();
         for _ in 0..2 {
             let start = Instant::now();
