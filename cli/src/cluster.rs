@@ -106,7 +106,7 @@ impl Cluster {
 }
 
 /// An error and its causes in one line, each said once.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -4,14 +4,17 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::cluster::{self, Cluster};
 use crate::edges;
+use crate::identity::Identity;
 use crate::render::{self, Paint};
-use crate::resource::{Kind, Resource, Service};
+use crate::resource::{Kind, Resource, Service, pod_or_resource};
 use crate::routes::{self, View};
+use crate::scrape::Unanswered as Failures;
 use crate::scrape::{self, Scraped};
 use crate::stat;
 use crate::workload::Member;
@@ -61,6 +64,18 @@ pub(crate) struct EdgesSettings {
 }
 
 #[derive(Args)]
+pub(crate) struct IdentitySettings {
+    /// The name of a pod, or deploy, sts, ds, rs, job, po or ns, alone or as in deploy/web; every workload by default.
+    #[arg(value_parser = pod_or_resource)]
+    resource: Option<Resource>,
+    #[command(flatten)]
+    scope: Scope,
+    /// How to show it: pem is the certificates themselves.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: IdentityOutput,
+}
+
+#[derive(Args)]
 pub(crate) struct Scope {
     /// The namespace; by default that of the context.
     #[arg(short, long, conflicts_with = "all_namespaces")]
@@ -88,6 +103,13 @@ enum StatOutput {
 enum RoutesOutput {
     Table,
     Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IdentityOutput {
+    Table,
+    Json,
+    Pem,
 }
 
 /// Whether everything that was asked about could be shown.
@@ -130,6 +152,13 @@ struct Document<'a, R> {
     unanswered: Vec<Unanswered<'a>>,
 }
 
+/// What `conduit identity -o json` prints.
+#[derive(Serialize)]
+struct Identities<'a> {
+    rows: &'a [Identity],
+    unanswered: Vec<Unanswered<'a>>,
+}
+
 #[derive(Serialize)]
 struct Unanswered<'a> {
     namespace: &'a str,
@@ -146,11 +175,11 @@ pub(crate) async fn stat(settings: &cluster::Settings, stat: StatSettings) -> Re
     let (members, scraped) = measured(settings, &resource, &stat.scope, stat.window.window).await?;
     let rows = stat::table(&resource, &members, &scraped.changes);
     let text = match stat.output {
-        StatOutput::Json => json(stat.window.window, &rows, &scraped)?,
+        StatOutput::Json => json(stat.window.window, &rows, &scraped.unanswered)?,
         StatOutput::Table => render::stat(&rows, paint(), stat.scope.all_namespaces),
         StatOutput::Wide => render::stat_wide(&rows, paint(), stat.scope.all_namespaces),
     };
-    said(&text, &scraped)
+    said(&text, &scraped.unanswered)
 }
 
 /// `conduit routes`.
@@ -162,11 +191,11 @@ pub(crate) async fn routes(settings: &cluster::Settings, routes: RoutesSettings)
     let (members, scraped) = measured(settings, &routes.resource, &routes.scope, routes.window.window).await?;
     let rows = routes::table(&routes.resource, &view, &members, &scraped.changes);
     let text = match routes.output {
-        RoutesOutput::Json => json(routes.window.window, &rows, &scraped)?,
+        RoutesOutput::Json => json(routes.window.window, &rows, &scraped.unanswered)?,
         RoutesOutput::Table if rows.is_empty() => "no request has been seen yet\n".to_owned(),
         RoutesOutput::Table => render::routes(&rows, paint(), routes.scope.all_namespaces),
     };
-    said(&text, &scraped)
+    said(&text, &scraped.unanswered)
 }
 
 /// `conduit edges`.
@@ -185,12 +214,49 @@ pub(crate) async fn edges(settings: &cluster::Settings, edges: EdgesSettings) ->
     let scraped = scraped(&cluster, &resource, &place, &members, edges.window).await?;
     let rows = edges::table(&resource, &members, &scraped.changes);
     let text = match edges.output {
-        StatOutput::Json => json(edges.window, &rows, &scraped)?,
+        StatOutput::Json => json(edges.window, &rows, &scraped.unanswered)?,
         StatOutput::Table | StatOutput::Wide if rows.is_empty() => "no connection has been seen yet\n".to_owned(),
         StatOutput::Table => render::edges(&rows, paint()),
         StatOutput::Wide => render::edges_wide(&rows, paint()),
     };
-    said(&text, &scraped)
+    said(&text, &scraped.unanswered)
+}
+
+/// `conduit identity`.
+///
+/// # Errors
+/// There is nothing to show, and why.
+pub(crate) async fn identity(settings: &cluster::Settings, identity: IdentitySettings) -> Result<Answer, Error> {
+    let resource = identity.resource.unwrap_or_default();
+    let cluster = Cluster::connect(settings).await?;
+    let place = identity.scope.place(&resource, &cluster.namespace);
+    let members = meshed(&cluster, &resource, &place).await?;
+    let (rows, unanswered) = scrape::identities(&cluster.client, &members).await;
+    if rows.is_empty() && !unanswered.is_empty() {
+        return Err(Error::NoAnswer { resource, place, failures: failures(&unanswered) });
+    }
+    let now = Timestamp::now();
+    let text = match (identity.output, &rows[..]) {
+        (IdentityOutput::Json, rows) => {
+            serde_json::to_string_pretty(&Identities { rows, unanswered: listed(&unanswered) })? + "\n"
+        }
+        (IdentityOutput::Pem, rows) => rows.iter().map(Identity::pem).collect(),
+        (IdentityOutput::Table, [only]) => only.described(now),
+        (IdentityOutput::Table, rows) => render::identities(rows, paint(), identity.scope.all_namespaces, now),
+    };
+    said(&text, &unanswered)
+}
+
+/// The pods of a place that are asked about, of which at least one is meshed.
+async fn meshed(cluster: &Cluster, resource: &Resource, place: &Place) -> Result<Vec<Member>, Error> {
+    let mut members = cluster.members(place.namespace()).await?;
+    members.retain(|member| member.is_of(resource));
+    let (resource, place) = (resource.clone(), place.clone());
+    match &members[..] {
+        [] => Err(Error::NoPods { resource, place }),
+        some if !some.iter().any(|member| member.meshed) => Err(Error::NotMeshed { resource, place }),
+        _ => Ok(members),
+    }
 }
 
 async fn measured(
@@ -201,11 +267,7 @@ async fn measured(
 ) -> Result<(Vec<Member>, Scraped), Error> {
     let cluster = Cluster::connect(settings).await?;
     let place = scope.place(resource, &cluster.namespace);
-    let mut members = cluster.members(place.namespace()).await?;
-    members.retain(|member| member.is_of(resource));
-    if members.is_empty() {
-        return Err(Error::NoPods { resource: resource.clone(), place });
-    }
+    let members = meshed(&cluster, resource, &place).await?;
     let scraped = scraped(&cluster, resource, &place, &members, window).await?;
     Ok((members, scraped))
 }
@@ -228,7 +290,7 @@ async fn scraped(
         }
     };
     if scraped.changes.is_empty() && !scraped.unanswered.is_empty() {
-        let failures = failures(&scraped);
+        let failures = failures(&scraped.unanswered);
         return Err(Error::NoAnswer { resource: resource.clone(), place: place.clone(), failures });
     }
     Ok(scraped)
@@ -246,29 +308,27 @@ impl Scope {
     }
 }
 
-fn json<R: Serialize>(window: Duration, rows: &[R], scraped: &Scraped) -> Result<String, Error> {
-    let unanswered = scraped.unanswered.iter();
-    let document = Document {
-        window_seconds: window.as_secs_f64(),
-        rows,
-        unanswered: unanswered
-            .map(|((namespace, pod), failure)| Unanswered { namespace, pod, reason: failure.to_string() })
-            .collect(),
-    };
+fn json<R: Serialize>(window: Duration, rows: &[R], unanswered: &Failures) -> Result<String, Error> {
+    let document = Document { window_seconds: window.as_secs_f64(), rows, unanswered: listed(unanswered) };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-fn said(text: &str, scraped: &Scraped) -> Result<Answer, Error> {
+fn listed(unanswered: &Failures) -> Vec<Unanswered<'_>> {
+    let listed = unanswered.iter();
+    listed.map(|((namespace, pod), failure)| Unanswered { namespace, pod, reason: failure.to_string() }).collect()
+}
+
+fn said(text: &str, unanswered: &Failures) -> Result<Answer, Error> {
     io::stdout().write_all(text.as_bytes())?;
-    if scraped.unanswered.is_empty() {
+    if unanswered.is_empty() {
         return Ok(Answer::Whole);
     }
-    eprintln!("\nwithout these pods, whose proxies did not answer:\n{}", failures(scraped));
+    eprintln!("\nwithout these pods, whose proxies did not answer:\n{}", failures(unanswered));
     Ok(Answer::Partial)
 }
 
-fn failures(scraped: &Scraped) -> String {
-    let lines = scraped.unanswered.iter().map(|((namespace, pod), failure)| format!("  {namespace}/{pod}: {failure}"));
+fn failures(unanswered: &Failures) -> String {
+    let lines = unanswered.iter().map(|((namespace, pod), failure)| format!("  {namespace}/{pod}: {failure}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -31,13 +31,14 @@ const DESTINATIONS: [(&str, Kind); 7] = [
 ];
 
 /// What the values of the label `no_tls_reason` mean to a user.
-const REASONS: [(&str, &str); 8] = [
+const REASONS: [(&str, &str); 9] = [
     ("not_provided_by_service_discovery", "not meshed"),
     ("disabled_by_policy", "disabled by policy"),
     ("left_to_kube_proxy", "left to kube-proxy"),
     ("unknown_destination", "outside the mesh"),
     ("loopback", "within the pod"),
     ("no_tls_from_remote", "no TLS from the client"),
+    ("handshake_failed", "the handshake failed"),
     ("not_mesh_tls", "the application's own TLS"),
     ("probe", "a probe of the kubelet"),
 ];

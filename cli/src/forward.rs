@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::exposition::Malformed;
+use crate::{exposition, identity};
 
 /// A pod that takes longer for one answer does not answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -41,7 +41,9 @@ pub(crate) enum Failure {
     #[error("it answered {status}{}", first_line(.text))]
     Status { status: StatusCode, text: String },
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Metrics(#[from] exposition::Malformed),
+    #[error(transparent)]
+    Identity(#[from] identity::Malformed),
 }
 
 /// Asks a port of a pod for a path, over HTTP.

@@ -4,7 +4,9 @@
 //! Exit codes: 0 when everything was said, 1 when something could not be, 2 for a command line that makes no sense.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod certificate;
 mod change;
+mod check;
 mod cluster;
 mod command;
 mod edges;
@@ -12,6 +14,7 @@ mod exposition;
 mod forward;
 mod golden;
 mod histogram;
+mod identity;
 mod render;
 mod resource;
 mod routes;
@@ -40,6 +43,10 @@ enum Command {
     Routes(command::RoutesSettings),
     /// Who talks to whom, with which identities; what is not secured, and why.
     Edges(command::EdgesSettings),
+    /// The certificates by which proxies prove their identity, and the roots that they trust.
+    Identity(command::IdentitySettings),
+    /// Whether Conduit can be installed, whether it is well, and whether a namespace's proxies are.
+    Check(check::Settings),
     /// The version of this command.
     Version,
 }
@@ -53,6 +60,8 @@ async fn main() -> ExitCode {
         Command::Stat(settings) => command::stat(&arguments.cluster, settings).await,
         Command::Routes(settings) => command::routes(&arguments.cluster, settings).await,
         Command::Edges(settings) => command::edges(&arguments.cluster, settings).await,
+        Command::Identity(settings) => command::identity(&arguments.cluster, settings).await,
+        Command::Check(settings) => Box::pin(check::check(&arguments.cluster, settings)).await,
         Command::Version => {
             println!("conduit {}", env!("CARGO_PKG_VERSION"));
             Ok(command::Answer::Whole)

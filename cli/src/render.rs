@@ -1,8 +1,10 @@
 //! Rows as tables for people: aligned, rounded, `-` for what is not known. Pure; it must not know where rows come from.
 
 use conduit_model::spiffe::SpiffeId;
+use jiff::Timestamp;
 
 use crate::golden::Golden;
+use crate::identity::{self, Identity};
 use crate::{edges, routes, stat};
 
 /// Whether the numbers that call for attention are coloured.
@@ -108,6 +110,27 @@ fn edge_cells(row: &edges::Row, shown: impl Fn(&str) -> String) -> impl Iterator
         },
     ]
     .into_iter()
+}
+
+/// The table of `conduit identity` where it is about several pods.
+pub(crate) fn identities(rows: &[Identity], paint: Paint, namespaces: bool, now: Timestamp) -> String {
+    let columns = ["POD", "IDENTITY", "KEY", "VALID", "RENEWAL", "ISSUER", "TRUST_ROOT", "LAST_ERROR"];
+    let columns = namespace_column(namespaces).chain(columns.into_iter().map(left)).collect();
+    table(columns, paint, rows, |row| {
+        let own = row.certificate();
+        let expired = own.is_some_and(|own| !own.left(now).is_positive());
+        let cells = [
+            plain(Some(row.pod.clone())),
+            plain(row.identity.clone()),
+            plain(own.map(|own| own.key.clone())),
+            Cell { colour: expired.then_some(RED), ..plain(own.map(|own| identity::left(own, now))) },
+            plain(own.map(|own| identity::renewal(own, now))),
+            plain(own.map(|own| own.issuer.clone())),
+            plain(row.trust_roots.first().map(|root| root.subject.clone())),
+            Cell { colour: Some(YELLOW), ..plain(row.last_renewal_error.clone()) },
+        ];
+        namespace_cell(namespaces, &row.namespace).chain(cells).collect()
+    })
 }
 
 /// An identity without what is the same for all of a mesh; what is none stays as it is.

@@ -81,6 +81,15 @@ impl Resource {
     }
 }
 
+/// As [`Resource`] is read, but that a word that is no kind is the name of a pod.
+///
+/// # Errors
+/// It is neither.
+pub(crate) fn pod_or_resource(text: &str) -> Result<Resource, Unknown> {
+    let pod = || Resource { kind: Some(Kind::Pod), name: Some(text.to_owned()) };
+    text.parse().or_else(|error| if is_name(text) { Ok(pod()) } else { Err(error) })
+}
+
 impl FromStr for Resource {
     type Err = Unknown;
 
@@ -140,6 +149,9 @@ mod tests {
                 format!("expected deploy, sts, ds, rs, job, po or ns, alone or as in deploy/web, not {text:?}");
             assert_eq!(text.parse::<Resource>().unwrap_err().to_string(), expected);
         }
+        assert_eq!(pod_or_resource("web-7c9-x2"), "pod/web-7c9-x2".parse());
+        assert_eq!(pod_or_resource("deploy"), "deploy".parse());
+        assert!(pod_or_resource("svc/web").is_err());
         assert_eq!("cart".parse::<Service>(), Err(Unknown::Service("cart".into())));
         assert_eq!("svc/cart".parse(), Ok(Service { name: "cart".into() }));
     }

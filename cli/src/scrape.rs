@@ -1,4 +1,4 @@
-//! Two readings of each proxy's metrics, a window apart.
+//! What proxies answer: two readings of each one's metrics, a window apart, or its identity.
 //!
 //! At most [`AT_ONCE`] proxies are read at a time; one that does not answer spoils nothing but its own numbers. It must not
 //! know what is made of the numbers.
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::change::{Change, METRICS};
 use crate::exposition::Exposition;
 use crate::forward::{self, Failure};
+use crate::identity::{self, Identity};
 use crate::workload::Member;
 
 /// Proxies that are read at a time.
@@ -22,12 +23,14 @@ pub(crate) const AT_ONCE: usize = 16;
 /// What each proxy counted, by namespace and pod.
 pub(crate) type Changes = BTreeMap<(String, String), Change>;
 
+/// Why a pod did not answer, by namespace and pod.
+pub(crate) type Unanswered = BTreeMap<(String, String), Failure>;
+
 /// What came of looking at some proxies.
 #[derive(Debug, Default)]
 pub(crate) struct Scraped {
     pub(crate) changes: Changes,
-    /// By namespace and pod.
-    pub(crate) unanswered: BTreeMap<(String, String), Failure>,
+    pub(crate) unanswered: Unanswered,
 }
 
 struct Reading {
@@ -72,6 +75,25 @@ pub(crate) async fn window(client: &Client, members: &[Member], window: Duration
         }
     }
     scraped
+}
+
+/// Asks every running, meshed member for its identity; sorted by namespace and pod.
+pub(crate) async fn identities(client: &Client, members: &[Member]) -> (Vec<Identity>, Unanswered) {
+    let ask = |(namespace, pod): (String, String)| async move {
+        let text = forward::get(client, &namespace, &pod, ADMIN_PORT, identity::PATH).await;
+        let read = |text: String| Ok(Identity::read(namespace.clone(), pod.clone(), &text)?);
+        let answer = text.and_then(read);
+        ((namespace, pod), answer)
+    };
+    let answers: BTreeMap<_, _> = stream::iter(targets(members)).map(ask).buffer_unordered(AT_ONCE).collect().await;
+    let (mut identities, mut unanswered) = (Vec::new(), Unanswered::new());
+    for (pod, answer) in answers {
+        match answer {
+            Ok(identity) => identities.push(identity),
+            Err(failure) => drop(unanswered.insert(pod, failure)),
+        }
+    }
+    (identities, unanswered)
 }
 
 fn targets(members: &[Member]) -> Vec<(String, String)> {

@@ -137,7 +137,7 @@ impl fmt::Display for Skip {
 pub fn decide(namespace: Namespace<'_>, pod: &Pod, config: &Config) -> Decision {
     let absent = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&absent);
-    if let Some(skip) = skip(pod, spec) {
+    if let Some(skip) = skip(pod) {
         return Decision::Skip(skip);
     }
     let probes = probes::rewrites(spec);
@@ -163,11 +163,13 @@ pub fn decide(namespace: Namespace<'_>, pod: &Pod, config: &Config) -> Decision 
     })
 }
 
-fn skip(pod: &Pod, spec: &PodSpec) -> Option<Skip> {
+/// Why a pod that opted in would be left as it is, from the pod alone; none where it would be meshed, or is.
+pub fn skip(pod: &Pod) -> Option<Skip> {
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(INJECT_LABEL));
     if label.is_some_and(|value| value == DISABLED) {
         return Some(Skip::OptedOut);
     }
+    let spec = pod.spec.as_ref()?;
     if spec.host_network == Some(true) {
         return Some(Skip::HostNetwork);
     }
