@@ -10,6 +10,7 @@ pub mod app;
 pub mod compile;
 pub mod credential;
 pub mod discovery;
+pub mod identity;
 pub mod index;
 pub mod inject;
 pub mod issuer;

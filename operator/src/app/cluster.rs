@@ -4,12 +4,12 @@ use super::{
     Flags, SERVICE,
     admin::{self, Condition, Readiness},
     listen::{bind, with_tls},
+    mesh::{self, Listeners},
     tasks::Tasks,
 };
 use crate::{
     admission::{self, Admission, Events, Namespaces},
     credential::TokenReviews,
-    discovery::{self, Discovery},
     index::{self, Index, ObjectName},
     reconcile::{
         certificate::Certificates,
@@ -43,6 +43,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags
         .injection()
         .map_err(|faults| anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let lifetimes = flags.identity.lifetimes().map_err(|fault| anyhow!("{fault}"))?;
     let client = Client::try_default().await.context("cannot find the API server")?;
     let mut tasks = Tasks::new();
     let closing = tasks.closing();
@@ -53,17 +54,16 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     // It holds the state of six watches.
     tasks.spawn_until_closing("the index", async move { Box::pin(index::watch::run(&watched, watching)).await });
 
-    let serving = Arc::new(ServingCertificate::default());
-    let (bundle, trusted) = watch::channel(None);
+    let hooks = Arc::new(ServingCertificate::default());
+    let (authorities, ca_bundle) = watch::channel(None);
     let certificates = Certificates {
         secrets: Api::namespaced(client.clone(), &flags.namespace),
         names: flags.names(),
-        serving: Arc::clone(&serving),
-        bundle,
+        serving: Arc::clone(&hooks),
+        bundle: authorities,
         now: OffsetDateTime::now_utc,
     };
-    tasks.spawn("the serving certificate", certificates.run(closing.clone()));
-    tasks.spawn("the trust bundle", trust_bundle::run(client.clone(), trusted.clone(), closing.clone()));
+    tasks.spawn("the webhooks' serving certificate", certificates.run(closing.clone()));
     let (injector, injector_written) = watch::channel(false);
     let (validator, validator_written) = watch::channel(false);
     tasks.spawn(
@@ -71,14 +71,20 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         webhook::run::<MutatingWebhookConfiguration>(
             client.clone(),
             INJECTOR,
-            trusted.clone(),
+            ca_bundle.clone(),
             injector,
             closing.clone(),
         ),
     );
     tasks.spawn(
         "the validator's caBundle",
-        webhook::run::<ValidatingWebhookConfiguration>(client.clone(), VALIDATOR, trusted, validator, closing.clone()),
+        webhook::run::<ValidatingWebhookConfiguration>(
+            client.clone(),
+            VALIDATOR,
+            ca_bundle,
+            validator,
+            closing.clone(),
+        ),
     );
 
     let (events, writer) = Events::new(client.clone(), flags.pod_name.clone());
@@ -93,21 +99,22 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         metrics,
     }));
     let listener = bind(flags.listen_ip, flags.webhook_port, "webhooks").await?;
-    let incoming = with_tls(listener, Arc::clone(&serving), &[b"h2", b"http/1.1"])?;
+    let incoming = with_tls(listener, Arc::clone(&hooks), &[b"h2", b"http/1.1"])?;
     tasks.spawn("the webhooks", admission::serve(incoming, webhooks, closing.clone()));
 
-    let metrics = discovery::Metrics::default();
-    metrics.register(&mut registry);
-    let discovery = Discovery::new(
-        index.clone(),
-        Arc::new(TokenReviews::new(client.clone())),
-        discovery::Settings::default(),
-        metrics,
-        closing.clone(),
-        fastrand::f64,
-    );
-    let programmed = discovery.clone();
-    super::serve_discovery(&mut tasks, flags, discovery, Arc::clone(&serving)).await?;
+    // Kept from here to the end of the process; what reads Secret conduit-identity sends to it.
+    let (_issuer, issuing) = watch::channel(None);
+    let (bundle, trusted) = watch::channel(None);
+    tasks.spawn("the trust bundle", trust_bundle::run(client.clone(), trusted, closing.clone()));
+    let parts = mesh::Parts {
+        index: index.clone(),
+        credentials: Arc::new(TokenReviews::new(client.clone())),
+        issuer: issuing,
+        lifetimes,
+        bundle,
+    };
+    let listeners = Listeners::bind(flags).await?;
+    let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;
 
     let remarks = Arc::new(Remarks { index: index.clone(), client: client.clone(), instance: flags.pod_name.clone() });
     let status = Arc::new(Status {
@@ -131,14 +138,16 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     };
     tasks.spawn("the status of objects", election.run(closing, lead));
 
-    let readiness = Readiness::new(vec![
+    let mut conditions = vec![
         Condition::new("the index is not synced", move || index.synced()),
-        Condition::new("there is no serving certificate", move || serving.is_loaded()),
+        Condition::new("there is no serving certificate for the webhooks", move || hooks.is_loaded()),
         Condition::new("caBundle is not written to the injector", move || *injector_written.borrow()),
         Condition::new("caBundle is not written to the validator", move || *validator_written.borrow()),
-    ]);
+    ];
+    conditions.extend(mesh.conditions);
+    let readiness = Readiness::new(conditions);
     let report = move || {
-        let discovery = programmed.clone();
+        let discovery = mesh.discovery.clone();
         async move { discovery.programmed().await }
     };
     let admin = admin::router(readiness.clone(), registry).merge(status::router(report));

@@ -228,7 +228,7 @@ impl Flags {
     /// Every flag that cannot be used, with what was expected.
     pub fn injection(&self) -> Result<inject::Config, Vec<Fault>> {
         let flags = &self.injection;
-        let mut faults = self.identity.faults();
+        let mut faults = Vec::new();
         let defaults = read(
             &mut faults,
             &[

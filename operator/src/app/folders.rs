@@ -1,4 +1,5 @@
-//! The operator without a cluster: discovery from manifests in a folder, tokens from a file, an authority made in memory.
+//! The operator without a cluster: discovery from manifests in a folder, tokens from a file, a root and an issuer made in
+//! memory.
 //!
 //! It is for tests, benchmarks and local development. Where a cluster's service account is mounted it refuses to run: a
 //! list of tokens is no identity there.
@@ -6,29 +7,31 @@
 use super::{
     Flags,
     admin::{self, Condition, Readiness},
+    mesh::{self, Listeners},
     tasks::Tasks,
 };
 use crate::{
     credential::TokensFile,
-    discovery::{self, Discovery},
     index::{self, Index},
+    issuer::{Issuer, Lifetimes, Settled, Stored, settle},
 };
-use anyhow::{Context, ensure};
-use conduit_webhook_certs::{ServingCertificate, Settled, Stored, settle};
+use anyhow::{Context, anyhow, ensure};
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 /// Where Kubernetes mounts a pod's service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const TOKENS: &str = "tokens.yaml";
-const BUNDLE: &str = "ca.crt";
-/// How often the certificate is looked at.
+pub(super) const TOKENS: &str = "tokens.yaml";
+pub(super) const BUNDLE: &str = "ca.crt";
+/// The clock is looked at this often.
 const CHECK: Duration = Duration::from_secs(3600);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Runs the operator from folders.
 ///
@@ -48,32 +51,34 @@ pub(super) async fn run(flags: &Flags, manifests: &Path, identity: &Path) -> any
         }
     });
 
-    let serving = Arc::new(ServingCertificate::default());
-    let mut authority = Authority { names: flags.names(), bundle: identity.join(BUNDLE), stored: None };
-    authority.renew(&serving).await?;
-    let renewed = Arc::clone(&serving);
-    tasks.spawn_until_closing("the serving certificate", async move {
+    let lifetimes = flags.identity.lifetimes().map_err(|fault| anyhow!("{fault}"))?;
+    let (issuer, issuing) = watch::channel(None);
+    let mut authority = Authority::new(lifetimes, identity, issuer);
+    let mut until = authority.settle(OffsetDateTime::now_utc()).await?;
+    tasks.spawn_until_closing("the issuer", async move {
         loop {
-            tokio::time::sleep(CHECK).await;
-            if let Err(error) = authority.renew(&renewed).await {
-                tracing::error!(%error, "the serving certificate could not be renewed; trying again");
-            }
+            tokio::time::sleep(wait(until - OffsetDateTime::now_utc())).await;
+            let now = OffsetDateTime::now_utc();
+            until = authority.settle(now).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "the issuer could not be kept; trying again");
+                now + RETRY
+            });
         }
     });
+    let parts = mesh::Parts {
+        index: index.clone(),
+        credentials: Arc::new(TokensFile::new(identity.join(TOKENS))),
+        issuer: issuing,
+        lifetimes,
+        // The file is all that anybody hears of.
+        bundle: watch::Sender::new(None),
+    };
+    let listeners = Listeners::bind(flags).await?;
+    let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;
 
-    let metrics = discovery::Metrics::default();
-    metrics.register(&mut registry);
-    let discovery = Discovery::new(
-        index.clone(),
-        Arc::new(TokensFile::new(identity.join(TOKENS))),
-        discovery::Settings::default(),
-        metrics,
-        tasks.closing(),
-        fastrand::f64,
-    );
-    super::serve_discovery(&mut tasks, flags, discovery, serving).await?;
-
-    let readiness = Readiness::new(vec![Condition::new("the manifests are not read", move || index.synced())]);
+    let mut conditions = vec![Condition::new("the manifests are not read", move || index.synced())];
+    conditions.extend(mesh.conditions);
+    let readiness = Readiness::new(conditions);
     let admin = admin::router(readiness.clone(), registry);
     super::serve_admin(&mut tasks, flags, admin).await?;
     tasks.run(Duration::ZERO, || readiness.drain()).await
@@ -89,26 +94,36 @@ fn refuse_in_cluster(service_account: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The authority that this process made, and the file by which clients trust it.
-struct Authority {
-    names: BTreeSet<String>,
+/// The time to wait: until something is due, but never longer than [`CHECK`], and never nothing at all.
+fn wait(due: time::Duration) -> Duration {
+    Duration::try_from(due).unwrap_or_default().clamp(Duration::from_secs(1), CHECK)
+}
+
+/// The root and the issuer that this process made, and the file by which proxies trust them.
+pub(super) struct Authority {
+    lifetimes: Lifetimes,
     bundle: PathBuf,
     stored: Option<Stored>,
+    issuer: watch::Sender<Option<Arc<Issuer>>>,
 }
 
 impl Authority {
-    /// Makes what is due, serves it, and writes the bundle if it changed.
-    async fn renew(&mut self, serving: &ServingCertificate) -> anyhow::Result<()> {
-        let Settled { stored, steps, .. } = settle(self.stored.take(), &self.names, OffsetDateTime::now_utc())?;
+    /// One that has made nothing yet, and tells `issuer` of what it makes.
+    pub(super) fn new(lifetimes: Lifetimes, identity: &Path, issuer: watch::Sender<Option<Arc<Issuer>>>) -> Self {
+        Self { lifetimes, bundle: identity.join(BUNDLE), stored: None, issuer }
+    }
+
+    /// Makes what is due at `now`, writes the bundle, and signs with it. Gives the time until which there is nothing to do.
+    pub(super) async fn settle(&mut self, now: OffsetDateTime) -> anyhow::Result<OffsetDateTime> {
+        let Settled { stored, until, steps } = settle(self.stored.clone(), None, &self.lifetimes, now)?;
         if !steps.is_empty() {
-            tracing::info!(?steps, file = %self.bundle.display(), "the serving certificate rotates");
-            self.publish(&stored.bundle()).await?;
-            if let Some(leaf) = &stored.leaf {
-                serving.serve(leaf)?;
-            }
+            tracing::info!(?steps, file = %self.bundle.display(), "the identity of the mesh rotates");
+            let issuer = Issuer::from_stored(&stored).context("nothing signs")?;
+            self.publish(&issuer.trust_bundle().to_pem()).await?;
+            self.issuer.send_replace(Some(Arc::new(issuer)));
         }
         self.stored = Some(stored);
-        Ok(())
+        Ok(until)
     }
 
     /// Replaces the file whole: a client that reads it meanwhile sees the old or the new one.
@@ -133,16 +148,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bundle_is_written_once_and_stays_while_nothing_is_due() {
+    async fn the_bundle_is_written_before_anything_is_signed_and_stays_while_nothing_is_due() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join(BUNDLE);
-        let names = BTreeSet::from(["localhost".to_owned()]);
-        let mut authority = Authority { names, bundle: bundle.clone(), stored: None };
-        let serving = ServingCertificate::default();
-        authority.renew(&serving).await.unwrap();
+        let (issuer, issuing) = watch::channel(None);
+        let mut authority = Authority::new(Lifetimes::default(), folder.path(), issuer);
+        let now = OffsetDateTime::now_utc();
+        let until = authority.settle(now).await.unwrap();
+        assert!(until > now + time::Duration::days(30));
         let written = std::fs::read_to_string(&bundle).unwrap();
-        assert!(serving.is_loaded() && written.starts_with("-----BEGIN CERTIFICATE-----"));
-        authority.renew(&serving).await.unwrap();
+        let issuer: Arc<Issuer> = issuing.borrow().clone().unwrap();
+        assert_eq!(issuer.trust_bundle().to_pem(), written);
+        authority.settle(now).await.unwrap();
         assert_eq!(std::fs::read_to_string(&bundle).unwrap(), written);
+        authority.settle(until).await.unwrap();
+        assert_ne!(issuing.borrow().clone().unwrap(), issuer, "it was renewed");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_where_the_bundle_cannot_be_written() {
+        let (issuer, issuing) = watch::channel(None);
+        let mut authority = Authority::new(Lifetimes::default(), Path::new("nowhere"), issuer);
+        let error = authority.settle(OffsetDateTime::now_utc()).await.unwrap_err().to_string();
+        assert_eq!(error, "cannot write the trust bundle to nowhere/ca.crt");
+        assert!(issuing.borrow().is_none());
     }
 }

@@ -1,11 +1,12 @@
 //! Sockets: bound, and with TLS on them. Must not know what is served.
 
+use crate::credential::{Authenticated, HandshakeRefusal, MeshClients};
 use anyhow::Context as _;
 use conduit_webhook_certs::{CertificateError, ServingCertificate, server_config};
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, future::ready, stream};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -50,11 +51,72 @@ pub(super) fn with_tls(
     listener: TcpListener,
     certificate: Arc<ServingCertificate>,
     alpn: &[&[u8]],
-) -> Result<impl Stream<Item = io::Result<Connection>> + Send + use<>, CertificateError> {
+) -> Result<impl Stream<Item = io::Result<Connection<()>>> + Send + use<>, CertificateError> {
     let acceptor = TlsAcceptor::from(Arc::new(server_config(certificate, alpn)?));
+    let shake = move |tcp| {
+        let shaking = acceptor.accept(tcp);
+        async move { shaking.await.map(|tls| Connection { tls, client: () }).map_err(HandshakeRefusal::Handshake) }
+    };
+    Ok(connections(listener, shake, |_| {}))
+}
+
+/// The connections of clients that have proven their workload by a certificate. The others are logged and left out, and
+/// `refused` is told of each.
+pub(super) fn with_client_certificates(
+    listener: TcpListener,
+    clients: Arc<MeshClients>,
+    refused: impl Fn(&HandshakeRefusal) + Send,
+) -> impl Stream<Item = io::Result<Connection<Authenticated>>> + Send {
+    let shake = move |tcp| {
+        let clients = Arc::clone(&clients);
+        async move { clients.accept(tcp).await.map(|(tls, client)| Connection { tls, client }) }
+    };
+    connections(listener, shake, refused)
+}
+
+fn connections<T, F>(
+    listener: TcpListener,
+    shake: impl Fn(TcpStream) -> F + Send,
+    refused: impl Fn(&HandshakeRefusal) + Send,
+) -> impl Stream<Item = io::Result<Connection<T>>> + Send
+where
+    F: Future<Output = Result<Connection<T>, HandshakeRefusal>> + Send,
+    T: Send,
+{
     let accepted = stream::unfold(listener, async |listener| Some((accept(&listener).await, listener)));
-    let handshakes = accepted.map(move |tcp| handshake(acceptor.clone(), tcp)).buffer_unordered(HANDSHAKES);
-    Ok(handshakes.filter_map(async |connection| connection.map(Ok)))
+    let handshakes = accepted.map(move |tcp| {
+        let peer = tcp.peer_addr().ok();
+        // Answers are small and awaited.
+        let prepared = tcp.set_nodelay(true).map_err(HandshakeRefusal::Handshake);
+        let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(tcp));
+        async move {
+            let shaken = match prepared {
+                Ok(()) => shaking.await.unwrap_or(Err(HandshakeRefusal::Timeout)),
+                Err(refusal) => Err(refusal),
+            };
+            (peer, shaken)
+        }
+    });
+    handshakes.buffer_unordered(HANDSHAKES).filter_map(move |(peer, shaken)| {
+        let connection = shaken.inspect_err(|refusal| {
+            refused(refusal);
+            log(peer, refusal);
+        });
+        ready(connection.ok().map(Ok))
+    })
+}
+
+/// Clients that break off are everyday; one with a certificate that is not good should be looked at.
+fn log(peer: Option<SocketAddr>, refusal: &HandshakeRefusal) {
+    match refusal {
+        HandshakeRefusal::Handshake(_) | HandshakeRefusal::Timeout | HandshakeRefusal::NoRoots => {
+            tracing::debug!(?peer, %refusal, "a connection was not taken");
+        }
+        HandshakeRefusal::NoCertificate
+        | HandshakeRefusal::NotValidNow(_)
+        | HandshakeRefusal::Untrusted(_)
+        | HandshakeRefusal::NoWorkload(_) => tracing::warn!(?peer, %refusal, "a connection was not taken"),
+    }
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -69,45 +131,30 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, tcp: TcpStream) -> Option<Connection> {
-    let peer = tcp.peer_addr();
-    // Answers are small and awaited.
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(?peer, %error, "a connection was closed at once");
-        return None;
-    }
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
-        Ok(Ok(tls)) => Some(Connection(tls)),
-        Ok(Err(error)) => {
-            tracing::debug!(?peer, %error, "a TLS handshake failed");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(?peer, "a TLS handshake took too long");
-            None
-        }
-    }
-}
-
-/// An accepted connection with TLS.
+/// An accepted connection with TLS, and who is at its other end where that is known.
 #[derive(Debug)]
-pub(super) struct Connection(TlsStream<TcpStream>);
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
+pub(super) struct Connection<T> {
+    tls: TlsStream<TcpStream>,
+    client: T,
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+impl<T: Clone + Send + Sync + 'static> Connected for Connection<T> {
+    type ConnectInfo = T;
+
+    fn connect_info(&self) -> T {
+        self.client.clone()
     }
 }
 
-impl AsyncWrite for Connection {
+impl<T: Unpin> AsyncRead for Connection<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buffer)
+    }
+}
+
+impl<T: Unpin> AsyncWrite for Connection<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -115,18 +162,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.tls.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.tls).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.tls).poll_shutdown(cx)
     }
 }

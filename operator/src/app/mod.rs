@@ -7,19 +7,17 @@ mod flags;
 mod folders;
 mod listen;
 mod logging;
+mod mesh;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 pub use flags::{Flags, Identity, Injection, LogFormat, PullPolicy, SERVICE, Source};
 
-use crate::discovery::Discovery;
 use anyhow::Context;
 use axum::Router;
-use conduit_webhook_certs::ServingCertificate;
-use listen::{bind, with_tls};
+use listen::bind;
 use rustls::crypto::aws_lc_rs;
-use std::sync::Arc;
 use tasks::Tasks;
 
 /// Threads that serve; the operator waits for others most of the time.
@@ -50,25 +48,6 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
             Source::Folders { manifests, identity } => folders::run(flags, manifests, identity).await,
         }
     })
-}
-
-/// Serves the discovery stream on its port.
-async fn serve_discovery(
-    tasks: &mut Tasks,
-    flags: &Flags,
-    discovery: Discovery,
-    serving: Arc<ServingCertificate>,
-) -> anyhow::Result<()> {
-    let listener = bind(flags.listen_ip, flags.discovery_port, "discovery").await?;
-    let incoming = with_tls(listener, serving, &[b"h2"])?;
-    let compiling = discovery.clone();
-    tasks.spawn("discovery's topics", async move { compiling.run().await });
-    tasks.spawn("discovery", async move {
-        if let Err(error) = discovery.serve(incoming).await {
-            tracing::error!(%error, "discovery is not served any more");
-        }
-    });
-    Ok(())
 }
 
 /// Serves probes and metrics on their port, for as long as the process lives.

@@ -1,5 +1,7 @@
 //! The webhooks behind the operator's own TLS, asked as the API server asks.
 
+mod proxies;
+
 use super::listen::with_tls;
 use axum::{Router, routing::post};
 use conduit_webhook_certs::{ServingCertificate, Stored, settle};

@@ -1,11 +1,17 @@
-//! Who is at the other end of a stream: turns a bearer token into a proven workload.
+//! Who is at the other end: turns a bearer token, or the certificate of a handshake, into a proven workload.
 //!
 //! A [`ProvenWorkload`] can be made in this room only, so whoever holds one has checked a credential. This room must not
 //! know what a workload is told.
 
+mod certificate;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
 mod token_review;
 mod tokens_file;
 
+pub use certificate::{Authenticated, HandshakeRefusal, MeshClients, RootsError};
 pub use token_review::TokenReviews;
 pub use tokens_file::TokensFile;
 

@@ -1,8 +1,8 @@
 //! Tokens that the API server issued, checked by TokenReview. Must not trust anything in a token that it has not
 //! confirmed.
 //!
-//! A token is not checked again for [`CACHED`]: after a restart of the operator every proxy of a node reconnects, and some
-//! more than once. Refusals are kept as well, so that a proxy with a bad token cannot turn the operator against the API
+//! A token is not checked again for [`CACHED`]: a proxy that lost its connection comes again, and some more than
+//! once. Refusals are kept as well, so that a proxy with a bad token cannot turn the operator against the API
 //! server. Only digests of tokens are held.
 
 use super::{CheckToken, CredentialError, ProvenWorkload};
@@ -18,8 +18,8 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-/// How long the API server's answer about a token is believed. A pod that was deleted can open a stream for that long; its
-/// stream tells it nothing that it was not told before.
+/// How long the API server's answer about a token is believed. A pod that was deleted gets a certificate for that long; it
+/// could have got one just before.
 const CACHED: Duration = Duration::from_secs(10);
 /// Answers held at most; all are forgotten when there are more, which costs one check each.
 const CAPACITY: usize = 4096;

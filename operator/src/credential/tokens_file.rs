@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// Checks tokens against `tokens.yaml`: a list of `{token, namespace, serviceAccount, pod}`. The file is read at each
-/// check, once in a stream's life, so that a change is in force at once and no stale copy is.
+/// check, once for each certificate, so that a change is in force at once and no stale copy is.
 #[derive(Clone, Debug)]
 pub struct TokensFile {
     path: PathBuf,

@@ -1,14 +1,17 @@
 //! The gRPC service: who may open a stream, and how many and how long.
+//!
+//! A connection comes here with the workload that its handshake has proven, and each of its streams is that workload's, for
+//! as long as the certificate is valid: a stream ends with it, and a connection whose certificate has ended opens none.
 
 use super::{
-    metrics::Metrics,
+    metrics::{Metrics, RequestRefusal},
     session::{RequestError, Session},
     stream::{Watch, jittered},
     topics::Topics,
 };
 use crate::{
     compile::{Programmed, Source},
-    credential::{CheckToken, CredentialError},
+    credential::Authenticated,
     index::Index,
 };
 use conduit_model::wire::{
@@ -25,9 +28,17 @@ use std::{
     },
     time::Duration,
 };
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
+
+/// Longest message of a proxy, in bytes: the longest reason of a refused update.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Longest headers of a call, in bytes.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// Streams that a connection may have: its own, and the next one while that ends.
+const STREAMS_PER_CONNECTION: u32 = 4;
 
 /// How the server treats its streams.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,28 +70,28 @@ pub struct Discovery(Arc<Inner>);
 
 struct Inner {
     topics: Arc<Topics>,
-    credentials: Arc<dyn CheckToken>,
     settings: Settings,
     metrics: Metrics,
+    now: fn() -> OffsetDateTime,
     streams: AtomicU64,
     closing: CancellationToken,
     random: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
 impl Discovery {
-    /// A server of what `index` holds, to whom `credentials` know. `closing` ends every stream, without an error.
-    /// `random` gives numbers from 0 to 1, for jitter.
+    /// A server of what `index` holds. `closing` ends every stream, without an error. `now` is the wall clock, by which
+    /// certificates end; `random` gives numbers from 0 to 1, for jitter.
     pub fn new(
         index: Index,
-        credentials: Arc<dyn CheckToken>,
         settings: Settings,
         metrics: Metrics,
         closing: CancellationToken,
+        now: fn() -> OffsetDateTime,
         random: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Self {
         let topics = Arc::new(Topics::new(index, metrics.clone()));
         let (streams, random) = (AtomicU64::new(0), Box::new(random));
-        Self(Arc::new(Inner { topics, credentials, settings, metrics, streams, closing, random }))
+        Self(Arc::new(Inner { topics, settings, metrics, now, streams, closing, random }))
     }
 
     /// Compiles again what changes concern. To be run once, beside the server; ends when the server closes.
@@ -88,20 +99,22 @@ impl Discovery {
         self.0.closing.run_until_cancelled(self.0.topics.run()).await;
     }
 
-    /// Serves connections that were accepted, and authenticated as this server's, elsewhere. Ends when the server
-    /// closes and every stream has ended.
+    /// Serves connections that were accepted, and whose clients were authenticated, elsewhere. Ends when the server closes
+    /// and every stream has ended.
     ///
     /// # Errors
     ///
     /// The transport's, where it cannot serve at all.
     pub async fn serve<C>(&self, incoming: impl Stream<Item = io::Result<C>>) -> Result<(), tonic::transport::Error>
     where
-        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected<ConnectInfo = Authenticated> + Unpin + Send + 'static,
     {
         tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(self.0.settings.keepalive_interval))
             .http2_keepalive_timeout(Some(self.0.settings.keepalive_timeout))
-            .add_service(DiscoveryServer::new(self.clone()))
+            .http2_max_header_list_size(MAX_HEADERS)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .add_service(DiscoveryServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .serve_with_incoming_shutdown(incoming, self.0.closing.cancelled())
             .await
     }
@@ -125,14 +138,17 @@ impl Service for Discovery {
         if !inner.topics.ready() {
             return Err(Status::unavailable("this replica has not yet read all that the cluster holds"));
         }
-        let token = bearer(&request)?;
-        let workload = inner.credentials.check(token).await.map_err(|error| match error {
-            CredentialError::Refused(_) => Status::unauthenticated(error.to_string()),
-            CredentialError::Unavailable(_) => Status::unavailable(error.to_string()),
-        })?;
+        let client = request.extensions().get::<Authenticated>();
+        let client = client.ok_or_else(|| Status::unauthenticated("the connection has no certificate of the mesh"))?;
+        let valid = Duration::try_from(client.not_after() - (inner.now)()).unwrap_or_default();
+        if valid.is_zero() {
+            inner.metrics.refused(RequestRefusal::expired);
+            return Err(Status::unauthenticated("the connection's certificate has ended; come with a new one"));
+        }
+        let workload = client.workload().clone();
         let id = inner.streams.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(stream = id, namespace = workload.namespace(), pod = workload.pod(), "a proxy connected");
-        let lifetime = jittered(inner.settings.lifetime, (inner.random)());
+        let lifetime = jittered(inner.settings.lifetime, (inner.random)()).min(valid);
         let watch = Watch {
             session: Session::new(
                 id,
@@ -149,19 +165,13 @@ impl Service for Discovery {
     }
 }
 
-fn bearer<T>(request: &Request<T>) -> Result<&str, Status> {
-    let header = request.metadata().get("authorization").ok_or_else(|| {
-        Status::unauthenticated("authorization: is required, as `Bearer` and the pod's service-account token")
-    })?;
-    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-    token.ok_or_else(|| Status::unauthenticated("authorization: must be `Bearer` and a token"))
-}
-
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::TooMany(_) => Self::resource_exhausted(error.to_string()),
-            RequestError::Unreadable(_) | RequestError::Missing(_) => Self::invalid_argument(error.to_string()),
+            RequestError::NoRequest(_) | RequestError::Unreadable(_) | RequestError::Missing(_) => {
+                Self::invalid_argument(error.to_string())
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{
     mailbox::{Mailbox, Part, Slot},
-    metrics::{Metrics, UpdateKind},
+    metrics::{Metrics, RequestRefusal, UpdateKind},
     snapshot::{Content, Resource, Snapshot, TopicKey},
     topics::{Answer, StreamId, Topics},
 };
@@ -47,6 +47,8 @@ enum Held {
 /// Why a request ends its stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RequestError {
+    #[error("what was sent is no request: {0}")]
+    NoRequest(String),
     #[error("{0}")]
     Unreadable(#[from] conduit_model::WireError),
     #[error("{0}: is required")]
@@ -82,8 +84,26 @@ impl Session {
         &self.mailbox
     }
 
-    /// Carries out what the proxy asks.
+    /// Carries out what the proxy asks. An error ends the stream.
     pub(super) fn request(&mut self, request: wire::WatchRequest) -> Result<(), RequestError> {
+        self.carry_out(request).map_err(|error| self.refuse(error))
+    }
+
+    /// Counts and logs what ends the stream.
+    pub(super) fn refuse(&self, error: RequestError) -> RequestError {
+        self.metrics.refused(match error {
+            RequestError::NoRequest(_) | RequestError::Unreadable(_) => RequestRefusal::unreadable,
+            RequestError::Missing(_) => RequestRefusal::incomplete,
+            RequestError::TooMany(_) => RequestRefusal::too_many,
+        });
+        tracing::warn!(
+            workload = %format_args!("{}/{}", self.workload.namespace(), self.workload.pod()),
+            %error, "a proxy's stream ends for what it sent"
+        );
+        error
+    }
+
+    fn carry_out(&mut self, request: wire::WatchRequest) -> Result<(), RequestError> {
         use wire::watch_request::Message;
         match request.message.ok_or(RequestError::Missing("message"))? {
             Message::Subscribe(subscribe) => self.subscribe(subscribe),

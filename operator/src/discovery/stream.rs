@@ -3,12 +3,12 @@
 //! It is driven by the connection that it is on: an update is made when there is room for it and not before, so that
 //! nothing queues up for a slow proxy. The stream is no task of its own, and ends with its connection.
 
-use super::session::Session;
+use super::session::{RequestError, Session};
 use conduit_model::wire;
 use futures::stream::{self, Stream};
 use std::{pin::Pin, time::Duration};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 pub(super) struct Watch {
     pub session: Session,
@@ -43,8 +43,14 @@ impl Watch {
                             return Some(Err(error.into()));
                         }
                     }
-                    // The proxy is gone, or has said all that it had to.
-                    Ok(None) | Err(_) => return None,
+                    // The proxy has said all that it had to.
+                    Ok(None) => return None,
+                    // It sent something that is no request, or too long to be one.
+                    Err(status) if matches!(status.code(), Code::Internal | Code::OutOfRange) => {
+                        return Some(Err(self.session.refuse(RequestError::NoRequest(status.message().to_owned())).into()));
+                    }
+                    // It is gone.
+                    Err(_) => return None,
                 },
                 () = ready(&self.session) => {
                     if let Some(response) = self.session.next() {

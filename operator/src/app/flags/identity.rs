@@ -2,13 +2,13 @@
 //! what is issued.
 
 use super::{Flags, fault};
-use crate::inject::Fault;
+use crate::{
+    inject::Fault,
+    issuer::{LifetimeError, Lifetimes, Periods},
+};
 use clap::Args;
 use conduit_model::TrustDomain;
-use std::time::Duration;
-
-/// Shorter than that, a proxy would spend its time renewing, and a clock that is a little behind would refuse it.
-const SHORTEST_CERTIFICATE: Duration = Duration::from_secs(60);
+use time::Duration;
 
 /// How workloads prove who they are.
 #[derive(Clone, Debug, Args)]
@@ -80,27 +80,27 @@ impl Identity {
         Some(self.webhook_certificate_secret.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// Every lifetime that would leave somebody without a certificate, with what was expected.
-    pub(super) fn faults(&self) -> Vec<Fault> {
-        let Self { certificate_lifetime, rotation_overlap, root_lifetime, issuer_lifetime, .. } = *self;
-        // An issuer is renewed when a third of its life is left, and signs nothing beyond its end.
-        let rows = [
-            ("--certificate-lifetime", certificate_lifetime, SHORTEST_CERTIFICATE, "a minute"),
-            ("--issuer-lifetime", issuer_lifetime, certificate_lifetime * 3, "three times --certificate-lifetime"),
-            (
-                "--root-lifetime",
-                root_lifetime,
-                issuer_lifetime * 2 + rotation_overlap,
-                "two times --issuer-lifetime and --rotation-overlap",
-            ),
-        ];
-        let too_short = rows.into_iter().filter(|(_, value, least, _)| value < least);
-        too_short
-            .map(|(flag, value, least, words)| {
-                let expected = format!("at least {words}, which is {}s", least.as_secs());
-                fault(flag, &expected, &format!("{}s", value.as_secs()))
-            })
-            .collect()
+    /// How long everything is valid.
+    ///
+    /// # Errors
+    ///
+    /// The flag with a lifetime that would cut another one short, and what was expected.
+    pub fn lifetimes(&self) -> Result<Lifetimes, Fault> {
+        let periods = Periods {
+            root: self.root_lifetime,
+            issuer: self.issuer_lifetime,
+            certificate: self.certificate_lifetime,
+            overlap: self.rotation_overlap,
+        };
+        Lifetimes::try_from(periods).map_err(|LifetimeError { name, expected }| {
+            let value = match name {
+                "root-lifetime" => periods.root,
+                "issuer-lifetime" => periods.issuer,
+                "certificate-lifetime" => periods.certificate,
+                _ => periods.overlap,
+            };
+            fault(&format!("--{name}"), &expected, &format!("{}s", value.whole_seconds()))
+        })
     }
 }
 
@@ -121,11 +121,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => return Err(expected()),
     };
-    // Certificates hold years of four digits (RFC 5280 section 4.1.2.5); a number of 32 bits of any unit adds up safely.
     let number: u32 = number.parse().map_err(|_| expected())?;
-    let longest = Duration::from_secs(100 * 365 * 24 * 3600);
-    let duration = Duration::from_secs(u64::from(number) * seconds);
-    (duration <= longest).then_some(duration).ok_or_else(|| "expected at most 100 years, 876000h".to_owned())
+    Ok(Duration::seconds(i64::from(number) * seconds))
 }
 
 #[cfg(test)]
@@ -140,12 +137,9 @@ mod tests {
     #[test]
     fn the_defaults_are_as_the_documentation_says_and_leave_nobody_without_a_certificate() {
         let identity = parse(&[]).unwrap().identity;
-        let hours = |hours: u64| Duration::from_secs(hours * 3600);
         assert_eq!(identity.trust_domain.as_str(), "cluster.local");
-        assert_eq!((identity.certificate_lifetime, identity.rotation_overlap), (hours(24), hours(24)));
-        assert_eq!((identity.root_lifetime, identity.issuer_lifetime), (hours(87_600), hours(8_760)));
+        assert_eq!(identity.lifetimes().unwrap(), Lifetimes::default());
         assert_eq!((identity.issuer_secret(), identity.webhook_certificate_secret()), (None, None));
-        assert_eq!(identity.faults(), []);
     }
 
     #[test]
@@ -156,7 +150,6 @@ mod tests {
             ("--certificate-lifetime=24", "expected a duration in s, m or h, such as `24h`"),
             ("--certificate-lifetime=-1h", "expected a duration"),
             ("--issuer-lifetime=1y", "expected a duration"),
-            ("--root-lifetime=1000000h", "expected at most 100 years"),
             ("--rotation-overlap=99999999999h", "expected a duration"),
         ] {
             let error = parse(&[argument]).unwrap_err().to_string();
@@ -165,20 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_that_would_leave_somebody_without_a_certificate_are_named_together() {
-        let arguments = ["--certificate-lifetime=59s", "--issuer-lifetime=2m", "--root-lifetime=4m"];
-        let said: Vec<_> = parse(&arguments).unwrap().identity.faults().iter().map(ToString::to_string).collect();
-        assert_eq!(
-            said,
-            [
-                "flag --certificate-lifetime: must be at least a minute, which is 60s, is \"59s\"",
-                "flag --issuer-lifetime: must be at least three times --certificate-lifetime, which is 177s, is \"120s\"",
-                "flag --root-lifetime: must be at least two times --issuer-lifetime and --rotation-overlap, which is \
-                 86640s, is \"240s\"",
-            ]
-        );
+    fn a_lifetime_that_would_be_cut_short_is_refused_by_its_flag() {
+        let error = parse(&["--certificate-lifetime=59s"]).unwrap().identity.lifetimes().unwrap_err();
+        let said = "flag --certificate-lifetime: must be between 1m and 876000h, is \"59s\"";
+        assert_eq!(error.to_string(), said);
+        let error = parse(&["--root-lifetime=9000h"]).unwrap().identity.lifetimes().unwrap_err();
+        assert!(error.to_string().starts_with("flag --root-lifetime: must be between "), "{error}");
         let short =
-            ["--certificate-lifetime=60s", "--rotation-overlap=20s", "--issuer-lifetime=3m", "--root-lifetime=380s"];
-        assert_eq!(parse(&short).unwrap().identity.faults(), []);
+            ["--certificate-lifetime=2m", "--rotation-overlap=20s", "--issuer-lifetime=24h", "--root-lifetime=72h"];
+        assert_eq!(parse(&short).unwrap().identity.lifetimes().unwrap().overlap(), Duration::seconds(20));
     }
 }
