@@ -29,7 +29,9 @@ pub(crate) struct Check<F> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    /// It may become a fault, or it could not be looked at.
+    /// It could not be looked at, and why.
+    Unseen(String),
+    /// It may become a fault.
     Warning(String),
     Failed(String),
 }
@@ -43,6 +45,9 @@ pub(crate) enum Unknown {
     /// The right that is missing, such as "list pods in namespace shop".
     #[error("not allowed to {0}, so this could not be looked at")]
     Forbidden(String),
+    /// Another check tells why.
+    #[error("could not be looked at: see {0}")]
+    Elsewhere(&'static str),
     #[error("{0}")]
     Failed(String),
 }
@@ -86,17 +91,18 @@ impl<F> Group<F> {
 
 impl<F> Check<F> {
     fn judge(&self, group: &'static str, facts: &F) -> Finding {
-        let (status, message) = match (self.decide)(facts) {
-            Verdict::Passed => (Status::Passed, None),
-            Verdict::Warning(message) => (Status::Warning, Some(message)),
-            Verdict::Failed(message) => (Status::Failed, Some(message)),
+        let (status, message, hint) = match (self.decide)(facts) {
+            Verdict::Passed => (Status::Passed, None, None),
+            Verdict::Unseen(message) => (Status::Warning, Some(message), None),
+            Verdict::Warning(message) => (Status::Warning, Some(message), Some(self.hint)),
+            Verdict::Failed(message) => (Status::Failed, Some(message), Some(self.hint)),
         };
         Finding {
             id: self.id,
             group,
             title: self.title,
             status,
-            hint: message.is_some().then_some(self.hint),
+            hint,
             message,
             explanation: self.explanation,
             docs: format!("{DOCS}#{}", self.id),
@@ -118,12 +124,13 @@ impl Verdict {
     /// The graver of two, with what both say where they are equal.
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Passed, verdict) | (verdict, Self::Passed) => verdict,
             (Self::Failed(one), Self::Failed(two)) => Self::Failed(format!("{one}\n{two}")),
-            (Self::Failed(message), Self::Warning(_)) | (Self::Warning(_), Self::Failed(message)) => {
-                Self::Failed(message)
-            }
+            (Self::Failed(message), _) | (_, Self::Failed(message)) => Self::Failed(message),
             (Self::Warning(one), Self::Warning(two)) => Self::Warning(format!("{one}\n{two}")),
+            (Self::Warning(message), _) | (_, Self::Warning(message)) => Self::Warning(message),
+            (Self::Unseen(one), Self::Unseen(two)) => Self::Unseen(format!("{one}\n{two}")),
+            (Self::Unseen(message), Self::Passed) | (Self::Passed, Self::Unseen(message)) => Self::Unseen(message),
+            (Self::Passed, Self::Passed) => Self::Passed,
         }
     }
 }
@@ -132,7 +139,7 @@ impl Verdict {
 impl From<&Unknown> for Verdict {
     fn from(unknown: &Unknown) -> Self {
         match unknown {
-            Unknown::Forbidden(_) => Self::Warning(unknown.to_string()),
+            Unknown::Forbidden(_) | Unknown::Elsewhere(_) => Self::Unseen(unknown.to_string()),
             Unknown::Failed(_) => Self::Failed(unknown.to_string()),
         }
     }
@@ -154,9 +161,22 @@ mod tests {
     fn what_one_may_not_look_at_is_a_warning_that_names_the_right() {
         let fact = Err::<(), _>(Unknown::Forbidden("list pods".into()));
         let verdict = on(&fact, |()| Verdict::Passed);
-        assert_eq!(verdict, Verdict::Warning("not allowed to list pods, so this could not be looked at".into()));
+        assert_eq!(verdict, Verdict::Unseen("not allowed to list pods, so this could not be looked at".into()));
         let fact = Err::<(), _>(Unknown::Failed("no route to host".into()));
         assert_eq!(on(&fact, |()| Verdict::Passed), Verdict::Failed("no route to host".into()));
+    }
+
+    #[test]
+    fn a_hint_is_given_where_something_is_wrong_and_not_where_nothing_was_seen() {
+        let check = |decide| Check::<()> { id: "a", title: "b", hint: "c", explanation: "d", decide };
+        let found = |decide| {
+            let finding = check(decide).judge("group", &());
+            (finding.status, finding.hint)
+        };
+        assert_eq!(found(|()| Verdict::Passed), (Status::Passed, None));
+        assert_eq!(found(|()| Verdict::Unseen(String::new())), (Status::Warning, None));
+        assert_eq!(found(|()| Verdict::Warning(String::new())), (Status::Warning, Some("c")));
+        assert_eq!(found(|()| Verdict::Failed(String::new())), (Status::Failed, Some("c")));
     }
 
     #[test]
@@ -164,6 +184,9 @@ mod tests {
         let (warning, failed) = (|| Verdict::Warning("w".into()), || Verdict::Failed("f".into()));
         assert_eq!(Verdict::Passed.and(warning()), warning());
         assert_eq!(failed().and(warning()), failed());
+        let unseen = || Verdict::Unseen("u".into());
+        assert_eq!([unseen().and(warning()), unseen().and(failed())], [warning(), failed()]);
+        assert_eq!(Verdict::Passed.and(unseen()), unseen());
         assert_eq!(warning().and(warning()), Verdict::Warning("w\nw".into()));
         assert_eq!(Verdict::Passed.and(Verdict::Passed), Verdict::Passed);
     }

@@ -281,7 +281,7 @@ impl Gatherer {
         let params = ListParams::default().labels(OPERATOR_SELECTOR);
         let pods = known(&what, api.list(&params)).await?;
         let running = pods.items.iter().filter_map(Member::of).find(|member| member.running);
-        let pod = running.ok_or_else(|| Unknown::Failed("no pod of the operator is running".into()))?.pod;
+        let pod = running.ok_or(Unknown::Elsewhere("operator-ready"))?.pod;
         let text = forward::get(&self.client, &self.conduit, &pod, OPERATOR_ADMIN_PORT, "/metrics").await;
         let text = text.map_err(|failure| of_failure(&pod, &failure))?;
         let metrics = Exposition::parse(&text, &[EXPIRATION]).map_err(|error| Unknown::Failed(error.to_string()))?;

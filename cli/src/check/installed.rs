@@ -202,7 +202,7 @@ fn same_version(operator: Option<&Operator>) -> Verdict {
     match operator.and_then(|operator| operator.version.as_deref()) {
         Some(version) if version == own => Verdict::Passed,
         Some(other) => Verdict::Warning(format!("the operator is {other}, this command {own}")),
-        None => Verdict::Warning("the operator's version is not known".into()),
+        None => Verdict::Unseen("the operator's version is not known".into()),
     }
 }
 
@@ -237,7 +237,7 @@ fn admitted(admission: &Admission) -> Verdict {
         Admission::Injected => Verdict::Passed,
         Admission::NotInjected => Verdict::Failed("the pod came back without a proxy".into()),
         Admission::Unreachable(reason) => Verdict::Failed(reason.clone()),
-        Admission::Refused(reason) => Verdict::Warning(format!("could not be tried: {reason}")),
+        Admission::Refused(reason) => Verdict::Unseen(format!("could not be tried: {reason}")),
     }
 }
 
@@ -255,7 +255,7 @@ fn life(operator: &Fact<Option<Operator>>, flag: &str) -> Option<SignedDuration>
 
 fn expiration(facts: &Facts, certificate: &str, life: Option<SignedDuration>) -> Verdict {
     on(&facts.expirations, |expirations| match expirations.get(certificate) {
-        None => Verdict::Warning(format!("the operator does not say when the {certificate} certificate expires")),
+        None => Verdict::Unseen(format!("the operator does not say when the {certificate} certificate expires")),
         Some(end) => {
             let left = end.duration_since(facts.now);
             let enough = if certificate == "webhook" {

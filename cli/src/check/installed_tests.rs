@@ -75,7 +75,7 @@ fn what_one_may_not_look_at_is_a_warning_everywhere() {
         now: now(),
     };
     for check in CHECKS {
-        let expected = warning("not allowed to look, so this could not be looked at");
+        let expected = Verdict::Unseen("not allowed to look, so this could not be looked at".into());
         assert_eq!((check.decide)(&facts), expected, "{}", check.id);
     }
 }
@@ -129,7 +129,7 @@ fn a_pod_that_gets_no_proxy_fails_and_one_that_is_refused_could_not_be_tried() {
     let with = |admission| verdict("webhook-reachable", &Facts { admission: Ok(admission), ..facts() });
     assert_eq!(with(Admission::NotInjected), failed("the pod came back without a proxy"));
     assert_eq!(with(Admission::Unreachable("no route".into())), failed("no route"));
-    assert_eq!(with(Admission::Refused("quota".into())), warning("could not be tried: quota"));
+    assert_eq!(with(Admission::Refused("quota".into())), Verdict::Unseen("could not be tried: quota".into()));
 }
 
 #[test]
@@ -147,6 +147,7 @@ fn a_signing_certificate_warns_in_the_last_sixty_days_or_the_last_tenth_of_its_l
         match verdict(&format!("{certificate}-valid"), &facts) {
             Verdict::Passed => "passed",
             Verdict::Warning(_) => "warning",
+            Verdict::Unseen(_) => "unseen",
             Verdict::Failed(_) => "failed",
         }
     };
@@ -180,7 +181,7 @@ fn the_webhooks_certificate_fails_once_it_has_expired() {
     assert_eq!(with(SignedDuration::from_secs(1)), Verdict::Passed);
     assert_eq!(with(-SignedDuration::from_mins(5)), failed("it expired 5m0s ago, at 2026-01-01T09:55:00Z"));
     let silent = verdict("webhook-certificate-valid", &Facts { expirations: Ok(BTreeMap::new()), ..facts() });
-    assert_eq!(silent, warning("the operator does not say when the webhook certificate expires"));
+    assert_eq!(silent, Verdict::Unseen("the operator does not say when the webhook certificate expires".into()));
 }
 
 #[test]

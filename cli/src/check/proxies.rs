@@ -92,7 +92,7 @@ const CHECKS: &[Check<Facts>] = &[
         hint: "conduit identity <pod> and the operator's log say why no certificate is issued",
         explanation: "A certificate lives for a day and is renewed at 70 % of it. A warning from 85 % on, or where the last \
                       attempt failed. Once it has expired, its proxy opens and takes no connections of the mesh.",
-        decide: |facts| identities(facts),
+        decide: |facts| on(&facts.pods, |_| identities(facts)),
     },
     Check {
         id: "proxy-trusts-current-root",
@@ -101,14 +101,14 @@ const CHECKS: &[Check<Facts>] = &[
         explanation: "The first root of the ConfigMap `conduit-trust-bundle` is compared with what each proxy says that it \
                       trusts. While a rotation is under way a proxy may have it in another place of its list for a moment, \
                       which is a warning.",
-        decide: |facts| on(&facts.bundle, |bundle| roots(bundle.as_deref(), facts)),
+        decide: |facts| on(&facts.pods, |_| on(&facts.bundle, |bundle| roots(bundle.as_deref(), facts))),
     },
     Check {
         id: "proxy-config-acknowledged",
         title: "every proxy is connected to the operator and has its configuration",
         hint: "kubectl logs <pod> -c conduit-proxy says why the operator is not reached (port 8086)",
         explanation: "A proxy that is not connected keeps what it was told last; changes do not reach it.",
-        decide: |facts| streams(facts),
+        decide: |facts| on(&facts.pods, |_| streams(facts)),
     },
     Check {
         id: "policies-accepted",
@@ -138,7 +138,7 @@ fn skipped(pods: &[Pod]) -> Verdict {
 }
 
 fn versions(pods: &[Pod], operator: Option<&str>) -> Verdict {
-    let Some(operator) = operator else { return Verdict::Warning("the operator's version is not known".into()) };
+    let Some(operator) = operator else { return Verdict::Unseen("the operator's version is not known".into()) };
     let other = pods.iter().filter(|pod| pod.meshed && pod.version.as_deref() != Some(operator));
     let said = |pod: &Pod| {
         let version = pod.version.as_deref().unwrap_or("of no known version");
@@ -181,7 +181,9 @@ fn roots(bundle: Option<&str>, facts: &Facts) -> Verdict {
         Err(error) => return Verdict::Failed(format!("ConfigMap conduit-trust-bundle: {error}")),
     };
     let Some(current) = current else { return Verdict::Failed("ConfigMap conduit-trust-bundle is empty".into()) };
-    let judged = facts.identities.iter().map(|identity| {
+    // One without an identity has no roots either, which another check tells.
+    let certified = facts.identities.iter().filter(|identity| identity.certificate().is_some());
+    let judged = certified.map(|identity| {
         let roots = &identity.trust_roots;
         match roots.iter().position(|root| same_fingerprint(&root.fingerprint, &current.fingerprint)) {
             Some(0) => Verdict::Passed,
@@ -202,7 +204,8 @@ fn streams(facts: &Facts) -> Verdict {
 }
 
 fn silent(facts: &Facts) -> Verdict {
-    Verdict::warning_if(facts.silent.iter().map(|(pod, reason)| format!("{pod} did not answer: {reason}")).collect())
+    let said: Vec<_> = facts.silent.iter().map(|(pod, why)| format!("{pod} did not answer: {why}")).collect();
+    if said.is_empty() { Verdict::Passed } else { Verdict::Unseen(said.join("\n")) }
 }
 
 fn accepted(objects: &[Object]) -> Verdict {

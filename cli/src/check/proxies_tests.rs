@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::super::finding::Unknown;
 use super::*;
 use crate::certificate::tests::{CHAIN, ROOT};
 use crate::identity::Root;
@@ -48,7 +49,15 @@ fn what_is_well_passes_everything() {
 fn a_proxy_that_does_not_answer_is_named_by_every_check_that_asks_it() {
     let facts = Facts { silent: [("cart-0".into(), "no answer within 10 s".into())].into(), ..facts() };
     for id in ["proxy-identity-valid", "proxy-trusts-current-root", "proxy-config-acknowledged"] {
-        assert_eq!(verdict(id, &facts), warning("cart-0 did not answer: no answer within 10 s"), "{id}");
+        assert_eq!(verdict(id, &facts), Verdict::Unseen("cart-0 did not answer: no answer within 10 s".into()), "{id}");
+    }
+}
+
+#[test]
+fn where_the_pods_may_not_be_listed_nothing_of_proxies_passes() {
+    let facts = Facts { pods: Err(Unknown::Forbidden("list pods".into())), ..facts() };
+    for check in CHECKS.iter().filter(|check| check.id != "policies-accepted") {
+        assert!(matches!((check.decide)(&facts), Verdict::Unseen(_)), "{}", check.id);
     }
 }
 
@@ -114,6 +123,8 @@ fn the_root_that_signs_is_trusted_and_the_first() {
     assert_eq!(with(vec![current.clone(), root("00")]), Verdict::Passed);
     assert_eq!(with(vec![root("00"), current]), warning("to front-1 another root is the one that signs"));
     assert_eq!(with(vec![root("00")]), failed("front-1 does not trust CN=Conduit root"));
+    let uncertified = Facts { identities: vec![without()], ..facts() };
+    assert_eq!(verdict("proxy-trusts-current-root", &uncertified), Verdict::Passed);
     let with = |bundle: Option<&str>| {
         verdict("proxy-trusts-current-root", &Facts { bundle: Ok(bundle.map(Into::into)), ..facts() })
     };
