@@ -35,7 +35,7 @@ pub struct Inbound {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mtls {
-    /// `STRICT` refuses plaintext, `PERMISSIVE` takes both, `DISABLE` takes plaintext only.
+    /// `STRICT` serves verified peers alone, `PERMISSIVE` others too, `DISABLE` has peers send plaintext.
     pub mode: MtlsMode,
 }
 

@@ -1,12 +1,15 @@
 //! Where a Service's connections can go.
 
-use super::{Compiled, Trace, outbound::left_to_kube_proxy, protocol};
+use super::{Compiled, Trace, outbound::left_to_kube_proxy, policy, protocol};
 use crate::index::{Fact, Pod, Service, View, service::ServicePort, slice::SliceEndpoint};
 use conduit_model::{Endpoint, EndpointProxy};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// Endpoints by their address.
 pub type EndpointSet = BTreeMap<SocketAddr, Endpoint>;
+
+/// What proxies are told of an endpoint that has a proxy itself: plaintext for as long as they do not speak TLS.
+const MESHED: EndpointProxy = EndpointProxy::Plaintext;
 
 /// The endpoints of the Service port at an address; none where the address is not balanced.
 pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSet>> {
@@ -18,23 +21,24 @@ pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSe
         let port = service.port(address.port()).filter(|_| !left_to_kube_proxy(view, service))?;
         // What it says of opaque ports is said of its pods'.
         trace.depends_on(Fact::Namespace(service.name.namespace.clone()));
-        Some(of_port(view, service, port, address.is_ipv4()))
+        Some(of_port(view, service, port, address.is_ipv4(), &mut trace))
     });
-    trace.give(Ok(endpoints))
+    trace.give(endpoints)
 }
 
 /// A pod at one of its addresses. It is meshed there only if its proxy answers for the port: where bytes pass it by, or
 /// pass through it unread, a `conduit-error` header is the application's own word, and proves nothing. Of what makes a
 /// port opaque, the pod's annotation and its namespace's are looked at, by which it can differ from what its clients'
 /// proxies take the Service for; a TrafficPolicy on the pod alone can do so too, and is not.
-pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr) -> Endpoint {
+pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Endpoint {
     let (port, namespace) = (address.port(), view.namespace(&pod.name.namespace));
     let of_pod = (format!("pod/{}", pod.name), &pod.opaque_ports);
     let of_namespace = namespace.map(|known| (format!("namespace/{}", pod.name.namespace), &known.opaque_ports));
     // Annotations that cannot be read may list any port.
     let opaque = protocol::listed([of_pod].into_iter().chain(of_namespace), port).unwrap_or(true);
     let proxy = match pod.is_meshed_at(port) && !opaque {
-        true => EndpointProxy::Plaintext,
+        true if policy::wants_plaintext(view, pod, port, trace) => EndpointProxy::Plaintext,
+        true => MESHED,
         false => EndpointProxy::None,
     };
     Endpoint { address, workload: pod.workload.clone(), proxy }
@@ -42,7 +46,7 @@ pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr) -> Endpoint 
 
 /// The endpoints that are ready; where none is, those that are about to stop but still serve, as kube-proxy does
 /// (KEP-1669). An endpoint whose pod is not known, not yet or no longer, is left out until it is.
-fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool) -> EndpointSet {
+fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool, trace: &mut Trace) -> EndpointSet {
     let known: Vec<(&SliceEndpoint, &Pod, u16)> = view
         .slices(&service.name)
         .flat_map(|slice| {
@@ -50,12 +54,16 @@ fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool) -> En
             targets.flat_map(move |target| slice.endpoints.iter().map(move |endpoint| (endpoint, target.port)))
         })
         .filter(|(endpoint, _)| endpoint.address.is_ipv4() == ipv4)
-        .filter_map(|(endpoint, target)| Some((endpoint, view.pod(endpoint.pod.as_ref()?)?, target)))
+        .filter_map(|(endpoint, target)| {
+            let pod = view.pod(endpoint.pod.as_ref()?)?;
+            // A pod made anew under its name has another address, and may have another identity.
+            pod.ips.contains(&endpoint.address).then_some((endpoint, pod, target))
+        })
         .collect();
-    let those = |wanted: &dyn Fn(&SliceEndpoint) -> bool| -> EndpointSet {
+    let mut those = |wanted: &dyn Fn(&SliceEndpoint) -> bool| -> EndpointSet {
         let chosen = known.iter().filter(|(endpoint, _, _)| wanted(endpoint));
         let addressed = chosen.map(|(e, pod, target)| (SocketAddr::new(e.address, *target), pod));
-        addressed.map(|(address, pod)| (address, endpoint(view, pod, address))).collect()
+        addressed.map(|(address, pod)| (address, endpoint(view, pod, address, trace))).collect()
     };
     let ready = those(&|endpoint| endpoint.ready || service.publish_not_ready);
     if ready.is_empty() { those(&|endpoint| endpoint.serving && endpoint.terminating) } else { ready }

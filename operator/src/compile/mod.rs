@@ -25,8 +25,8 @@ use std::{collections::BTreeSet, fmt};
 /// What the objects come to, and which they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled<T> {
-    /// The configuration, or why there is none.
-    pub config: Result<T, Unreadable>,
+    /// The configuration, or why it is not all known.
+    pub config: Result<T, Invalid<T>>,
     /// The objects of Conduit's own kinds that it was made from, for their status.
     pub sources: BTreeSet<Source>,
     /// Those that have a say on it, too, if another did not have it before them.
@@ -36,7 +36,16 @@ pub struct Compiled<T> {
 }
 
 /// An object that a configuration needs cannot be read. Who holds an earlier configuration is better off with that.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid<T> {
+    /// The object; the first, where there are several.
+    pub unreadable: Unreadable,
+    /// For who holds nothing: what the other objects say, with whatever secures it closed.
+    pub meanwhile: T,
+}
+
+/// An object that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     /// The object, as kind, namespace and name.
     pub object: String,
@@ -56,6 +65,7 @@ struct Trace {
     sources: BTreeSet<Source>,
     overridden: BTreeSet<Source>,
     facts: BTreeSet<Fact>,
+    unreadable: Option<Unreadable>,
 }
 
 impl Trace {
@@ -71,7 +81,23 @@ impl Trace {
         self.overridden.insert(source);
     }
 
-    fn give<T>(self, config: Result<T, Unreadable>) -> Compiled<T> {
+    fn cannot_read(&mut self, unreadable: Unreadable) {
+        self.unreadable.get_or_insert(unreadable);
+    }
+
+    /// What was read, or what holds as long as it cannot be.
+    fn read<T>(&mut self, read: Result<T, Unreadable>, meanwhile: T) -> T {
+        read.unwrap_or_else(|unreadable| {
+            self.cannot_read(unreadable);
+            meanwhile
+        })
+    }
+
+    fn give<T>(self, config: T) -> Compiled<T> {
+        let config = match self.unreadable {
+            None => Ok(config),
+            Some(unreadable) => Err(Invalid { unreadable, meanwhile: config }),
+        };
         Compiled { config, sources: self.sources, overridden: self.overridden, facts: self.facts }
     }
 }

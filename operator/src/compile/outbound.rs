@@ -1,15 +1,15 @@
 //! What a proxy does with connections to an address.
 
 use super::{
-    Compiled, Trace, Unreadable,
+    Compiled, Trace,
     endpoints::endpoint,
-    inbound::pod_protocol,
-    policy,
+    inbound::{leading_to, port_protocol},
+    policy::{self, Call},
     protocol::{self, Declaration},
     routes::routes,
 };
 use crate::index::{Fact, Pod, Service, View, service::ServicePort};
-use conduit_model::{DirectReason, Forward, Outbound, OutboundTls, OutboundTlsMode, Protocol};
+use conduit_model::{DirectReason, Forward, Outbound, OutboundTlsMode, Protocol};
 use std::net::SocketAddr;
 
 /// The configuration of an address for clients in the namespace `client`.
@@ -21,15 +21,20 @@ pub fn outbound(view: &View, client: &str, address: SocketAddr) -> Compiled<Outb
             Some(port) => to_service(view, client, service, port, &mut trace),
             None => {
                 trace.depends_on(Fact::Service(service.name.clone()));
-                Ok(Outbound::unknown(OutboundTlsMode::Prefer))
+                outside()
             }
         }
     } else if let Some(pod) = view.pod_at(address.ip()) {
-        to_pod(view, pod, address, &mut trace)
+        to_pod(view, client, pod, address, &mut trace)
     } else {
-        Ok(Outbound::unknown(OutboundTlsMode::Prefer))
+        outside()
     };
     trace.give(config)
+}
+
+/// An address that is known to be no Service's and no pod's. No policy can have it as a target.
+fn outside() -> Outbound {
+    Outbound::unknown(OutboundTlsMode::Prefer)
 }
 
 /// Whether kube-proxy gives this Service something that a balancer in the client's pod cannot: the client's own node,
@@ -42,67 +47,56 @@ fn backed_by_pods(view: &View, service: &Service) -> bool {
     !service.selector.is_empty() && !view.slices(&service.name).any(|slice| slice.has_foreign_endpoint())
 }
 
-fn to_service(
-    view: &View,
-    client: &str,
-    service: &Service,
-    port: &ServicePort,
-    trace: &mut Trace,
-) -> Result<Outbound, Unreadable> {
+fn to_service(view: &View, client: &str, service: &Service, port: &ServicePort, trace: &mut Trace) -> Outbound {
     trace.depends_on(Fact::Service(service.name.clone()));
+    let call = Call { client, producer: &service.name.namespace, services: &[(service, port)] };
+    let tls = policy::outbound_tls(view, call, trace);
     let named = conduit_model::ServicePort {
         namespace: service.name.namespace.clone(),
         name: service.name.name.clone(),
         port: port.port,
         fqdn: view.fqdn(&service.name),
     };
+    let left = Forward::Direct { reason: DirectReason::LeftToKubeProxy, endpoint: None };
     if !backed_by_pods(view, service) {
         // Nobody knows who answers, such as for the API server itself: not one byte is touched.
-        let forward = Forward::Direct { reason: DirectReason::LeftToKubeProxy, endpoint: None };
-        return Ok(Outbound {
-            protocol: Protocol::Opaque,
-            service: Some(named),
-            routes: Vec::new(),
-            forward,
-            tls: OutboundTls::DEFAULT,
-        });
+        let protocol = Protocol::Opaque;
+        return Outbound { protocol, service: Some(named), routes: Vec::new(), forward: left, tls };
     }
-    // Both are looked at before either can fail, so that every object that has a say knows its subscribers.
-    let policy = policy::outbound_protocol(view, client, service, port, trace);
-    let routes = routes(view, client, &service.name, trace);
     let declared = Declaration {
-        policy: policy?,
-        opaque: opaque(view, service, port, trace)?,
+        policy: policy::outbound_protocol(view, call, trace),
+        opaque: opaque(view, service, port, trace),
         app_protocol: port.app_protocol.as_ref(),
         name: &port.name,
         port: port.port,
     };
-    Ok(Outbound {
+    Outbound {
         protocol: declared.protocol(),
         service: Some(named),
-        routes: routes?,
-        forward: match left_to_kube_proxy(view, service) {
-            true => Forward::Direct { reason: DirectReason::LeftToKubeProxy, endpoint: None },
-            false => Forward::Balance,
-        },
-        tls: OutboundTls::DEFAULT,
-    })
+        routes: routes(view, client, &service.name, trace),
+        forward: if left_to_kube_proxy(view, service) { left } else { Forward::Balance },
+        tls,
+    }
 }
 
-fn opaque(view: &View, service: &Service, port: &ServicePort, trace: &mut Trace) -> Result<bool, Unreadable> {
+fn opaque(view: &View, service: &Service, port: &ServicePort, trace: &mut Trace) -> bool {
     let namespace = &service.name.namespace;
     trace.depends_on(Fact::Namespace(namespace.clone()));
     let of_namespace = view.namespace(namespace).map(|n| (format!("namespace/{namespace}"), &n.opaque_ports));
     let of_service = (format!("service/{}", service.name), &service.opaque_ports);
-    protocol::listed([of_service].into_iter().chain(of_namespace), port.port)
+    trace.read(protocol::listed([of_service].into_iter().chain(of_namespace), port.port), false)
 }
 
-fn to_pod(view: &View, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Result<Outbound, Unreadable> {
-    Ok(Outbound {
-        protocol: pod_protocol(view, pod, address.port(), trace)?,
+/// A pod's own address, which is how a headless Service is called, too: what policies say of the Services that lead to the
+/// port holds here as well.
+fn to_pod(view: &View, client: &str, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Outbound {
+    let services = leading_to(view, pod, address.port(), trace);
+    let call = Call { client, producer: &pod.name.namespace, services: &services };
+    Outbound {
+        protocol: port_protocol(view, pod, &services, address.port(), trace),
         service: None,
         routes: Vec::new(),
-        forward: Forward::Direct { reason: DirectReason::Pod, endpoint: Some(endpoint(view, pod, address)) },
-        tls: OutboundTls::DEFAULT,
-    })
+        forward: Forward::Direct { reason: DirectReason::Pod, endpoint: Some(endpoint(view, pod, address, trace)) },
+        tls: policy::outbound_tls(view, call, trace),
+    }
 }

@@ -1,16 +1,17 @@
-//! Which TrafficPolicy has the say on a port.
+//! Which TrafficPolicy has the say on a block.
 //!
 //! The more specific target wins: a Service's port, then the Service, then (inbound only) pods by their labels, then the
 //! namespace. On one level the client's namespace wins over the Service's, then the oldest policy, then its name. A
-//! policy that cannot be read has the say that it would have if it could be: nothing is known then.
+//! policy that cannot be read has the say that it would have if it could be: nothing is known then. What secures a
+//! connection is closed until it can be; of the rest, the next that can be read is heard meanwhile.
 
 use super::{Trace, Unreadable, programmed::Source};
 use crate::index::{
-    Fact, Pod, Service, View,
-    declared::{Policy, PolicyTarget, TargetedPolicy},
+    Fact, ObjectName, Pod, Service, View,
+    declared::{Block, Declared, Policy, PolicyTarget, TargetedPolicy},
     service::ServicePort,
 };
-use conduit_model::Protocol;
+use conduit_model::{InboundMtls, InboundMtlsMode, ObjectRef, OutboundTls, OutboundTlsMode, Protocol};
 use kube::core::SelectorExt;
 use std::cmp::Reverse;
 
@@ -23,90 +24,177 @@ enum Level {
     Port,
 }
 
-/// The protocol that policies declare for clients in `client` of a Service's port.
-pub(super) fn outbound_protocol(
-    view: &View,
-    client: &str,
-    service: &Service,
-    port: &ServicePort,
-    trace: &mut Trace,
-) -> Result<Option<Protocol>, Unreadable> {
-    let producer = &service.name.namespace;
-    trace.depends_on(Fact::Service(service.name.clone()));
-    trace.depends_on(Fact::Namespace(producer.clone()));
-    trace.depends_on(Fact::Namespace(client.to_owned()));
-    let on_service = view.policies_on(&service.name).filter_map(|p| Some((service_level(p, service, port)?, false, p)));
-    let mut wide = vec![producer.as_str()];
-    if client != producer {
-        wide.push(client);
+/// What clients call, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    /// Namespace of the clients.
+    pub client: &'a str,
+    /// Namespace of what is called.
+    pub producer: &'a str,
+    /// The Services that it is or belongs to, all of that namespace, with their ports.
+    pub services: &'a [(&'a Service, &'a ServicePort)],
+}
+
+/// A policy that has a block, and how near its target is.
+struct Candidate<'a> {
+    level: Level,
+    /// It is of the client's own namespace.
+    consumer: bool,
+    policy: &'a Declared<Policy>,
+}
+
+/// What policies say on one block.
+enum Say<T> {
+    Nothing,
+    This(T, ObjectRef),
+    /// The policy with the say cannot be read. What the next one says that can be.
+    Unreadable(ObjectRef, Option<T>),
+}
+
+/// The protocol that policies declare for what is called.
+pub(super) fn outbound_protocol(view: &View, call: Call<'_>, trace: &mut Trace) -> Option<Protocol> {
+    let candidates = of_call(view, call, Block::OutboundProtocol, trace);
+    decide(candidates, |policy| policy.outbound_protocol, trace).unsecured()
+}
+
+/// Whether policies want clients to encrypt.
+pub(super) fn outbound_tls(view: &View, call: Call<'_>, trace: &mut Trace) -> OutboundTls {
+    let candidates = of_call(view, call, Block::OutboundTls, trace);
+    match decide(candidates, |policy| policy.outbound_tls, trace) {
+        Say::Nothing => OutboundTls::DEFAULT,
+        Say::This(mode, source) => OutboundTls { mode, source: Some(source) },
+        Say::Unreadable(source, _) => OutboundTls { mode: OutboundTlsMode::Require, source: Some(source) },
     }
-    let on_namespace = wide.into_iter().flat_map(|namespace| {
-        let policies = view.policies_in(namespace).filter(|p| p.targets.contains(&PolicyTarget::Namespace));
-        policies.map(move |p| (Level::Namespace, namespace == client, p))
-    });
-    decide(on_service.chain(on_namespace), |policy| policy.outbound_protocol, trace)
 }
 
-/// The protocol that policies declare for connections to a port of a pod, of which `services` are the Services and
-/// their ports that lead to it.
-pub(super) fn inbound_protocol(
-    view: &View,
-    pod: &Pod,
-    services: &[(&Service, &ServicePort)],
-    trace: &mut Trace,
-) -> Result<Option<Protocol>, Unreadable> {
-    trace.depends_on(Fact::Namespace(pod.name.namespace.clone()));
-    let on_services = services.iter().flat_map(|(service, port)| {
-        view.policies_on(&service.name).filter_map(|p| Some((service_level(p, service, port)?, false, p)))
-    });
-    let wide = view.policies_in(&pod.name.namespace).filter_map(|p| Some((pod_level(p, pod)?, false, p)));
-    decide(on_services.chain(wide), |policy| policy.inbound_protocol, trace)
+/// The protocol that policies declare for connections to a port of a pod.
+pub(super) fn inbound_protocol(view: &View, pod: &Pod, port: u16, trace: &mut Trace) -> Option<Protocol> {
+    let candidates = at_pod(view, pod, Some(port), Block::InboundProtocol, trace);
+    decide(candidates, |policy| policy.inbound_protocol, trace).unsecured()
 }
 
-fn service_level(policy: &TargetedPolicy, service: &Service, port: &ServicePort) -> Option<Level> {
-    let levels = policy.targets.iter().filter_map(|target| match target {
-        PolicyTarget::Service { name, port: None } if *name == service.name.name => Some(Level::Service),
-        PolicyTarget::Service { name, port: Some(section) } if *name == service.name.name && *section == port.name => {
-            Some(Level::Port)
+/// Whom policies let a pod serve: at this port, or at those of which nothing is known.
+pub(super) fn inbound_mtls(view: &View, pod: &Pod, port: Option<u16>, trace: &mut Trace) -> InboundMtls {
+    let candidates = at_pod(view, pod, port, Block::InboundMtls, trace);
+    match decide(candidates, |policy| policy.inbound_mtls, trace) {
+        Say::Nothing => InboundMtls::DEFAULT,
+        Say::This(mode, source) => InboundMtls { mode, source: Some(source) },
+        Say::Unreadable(source, _) => InboundMtls { mode: InboundMtlsMode::Strict, source: Some(source) },
+    }
+}
+
+/// Whether a policy has clients send plaintext to a port of a pod. It is the clients' business in this case alone: who
+/// else is served there is between the pod's own proxy and whoever comes.
+pub(super) fn wants_plaintext(view: &View, pod: &Pod, port: u16, trace: &mut Trace) -> bool {
+    let first = ranked(at_pod(view, pod, Some(port), Block::InboundMtls, trace)).into_iter().next();
+    let disabled = |policy: &Policy| policy.inbound_mtls == Some(InboundMtlsMode::Disable);
+    let by = first.filter(|policy| policy.value.as_ref().is_some_and(disabled));
+    by.into_iter().for_each(|policy| trace.made_from(Source::policy(policy)));
+    by.is_some()
+}
+
+/// The policies on what is called that have a block. All targets are in a policy's own namespace.
+fn of_call<'a>(view: &'a View, call: Call<'_>, block: Block, trace: &mut Trace) -> Vec<Candidate<'a>> {
+    let Call { client, producer, services } = call;
+    services.iter().for_each(|(service, _)| trace.depends_on(Fact::Service(service.name.clone())));
+    trace.depends_on(Fact::Namespace(producer.to_owned()));
+    trace.depends_on(Fact::Namespace(client.to_owned()));
+    let of_producer = having(view, producer, block).filter_map(|policy| {
+        let level = most_specific(policy, |target| call_level(target, services))?;
+        Some(Candidate { level, consumer: client == producer, policy: &policy.policy })
+    });
+    let of_consumer = having(view, client, block).filter(|_| client != producer).filter_map(|policy| {
+        let level = most_specific(policy, |target| call_level(target, &[]))?;
+        Some(Candidate { level, consumer: true, policy: &policy.policy })
+    });
+    of_producer.chain(of_consumer).collect()
+}
+
+fn having<'a>(view: &'a View, namespace: &str, block: Block) -> impl Iterator<Item = &'a TargetedPolicy> {
+    view.policies_in(namespace).filter(move |policy| policy.sets.contains(&block))
+}
+
+fn call_level(target: &PolicyTarget, services: &[(&Service, &ServicePort)]) -> Option<Level> {
+    match target {
+        PolicyTarget::Namespace | PolicyTarget::Unreadable => Some(Level::Namespace),
+        PolicyTarget::Service { name, port: None } => {
+            services.iter().any(|(service, _)| *name == service.name.name).then_some(Level::Service)
         }
-        _ => None,
-    });
-    levels.max()
+        PolicyTarget::Service { name, port: Some(section) } => {
+            let named =
+                |(service, port): &(&Service, &ServicePort)| *name == service.name.name && *section == port.name;
+            services.iter().any(named).then_some(Level::Port)
+        }
+        PolicyTarget::Pods(_) | PolicyTarget::Unsupported { .. } => None,
+    }
 }
 
-fn pod_level(policy: &TargetedPolicy, pod: &Pod) -> Option<Level> {
-    let levels = policy.targets.iter().filter_map(|target| match target {
+/// The policies on a pod that have a block.
+fn at_pod<'a>(view: &'a View, pod: &Pod, port: Option<u16>, block: Block, trace: &mut Trace) -> Vec<Candidate<'a>> {
+    let namespace = &pod.name.namespace;
+    trace.depends_on(Fact::Namespace(namespace.clone()));
+    let candidates = having(view, namespace, block).filter_map(|policy| {
+        let level = most_specific(policy, |target| pod_level(view, target, pod, port, trace))?;
+        Some(Candidate { level, consumer: false, policy: &policy.policy })
+    });
+    candidates.collect()
+}
+
+fn pod_level(view: &View, target: &PolicyTarget, pod: &Pod, port: Option<u16>, trace: &mut Trace) -> Option<Level> {
+    match target {
+        PolicyTarget::Namespace | PolicyTarget::Unreadable => Some(Level::Namespace),
         PolicyTarget::Pods(selector) => selector.matches(&pod.labels).then_some(Level::Pods),
-        PolicyTarget::Namespace => Some(Level::Namespace),
-        PolicyTarget::Service { .. } | PolicyTarget::Unsupported { .. } => None,
-    });
-    levels.max()
+        PolicyTarget::Service { name, port: section } => {
+            let name = ObjectName::new(&pod.name.namespace, name);
+            let service = view.service(&name).filter(|service| service.selects(&pod.labels));
+            trace.depends_on(Fact::Service(name));
+            let mut ports = service?.ports.iter();
+            let leads = |known: &ServicePort| port.is_some() && pod.target(&known.target) == port;
+            let level = if section.is_some() { Level::Port } else { Level::Service };
+            let of_section = |known: &ServicePort| section.as_ref().is_none_or(|section| *section == known.name);
+            ports.any(|known| of_section(known) && leads(known)).then_some(level)
+        }
+        PolicyTarget::Unsupported { .. } => None,
+    }
 }
 
-/// What the policy with the say sets. Policies that set nothing here have none; those that it overrides are told apart,
-/// so that their status does not claim an effect.
-fn decide<'a>(
-    candidates: impl Iterator<Item = (Level, bool, &'a TargetedPolicy)>,
-    field: impl Fn(&Policy) -> Option<Protocol>,
-    trace: &mut Trace,
-) -> Result<Option<Protocol>, Unreadable> {
-    let says = |policy: &Policy| field(policy).is_some();
-    let mut candidates: Vec<_> =
-        candidates.filter(|(_, _, targeted)| targeted.policy.value.as_ref().is_none_or(says)).collect();
-    candidates.sort_by_key(|(level, consumer, targeted)| {
-        (Reverse((*level, *consumer)), targeted.policy.created, &targeted.policy.name)
+fn most_specific(policy: &TargetedPolicy, level: impl FnMut(&PolicyTarget) -> Option<Level>) -> Option<Level> {
+    policy.targets.iter().filter_map(level).max()
+}
+
+/// The policies, the one with the say first.
+fn ranked(mut candidates: Vec<Candidate<'_>>) -> Vec<&Declared<Policy>> {
+    candidates.sort_by_key(|Candidate { level, consumer, policy }| {
+        (Reverse((*level, *consumer)), policy.created, &policy.name)
     });
-    let mut candidates = candidates.into_iter().map(|(_, _, TargetedPolicy { policy, .. })| policy);
-    let Some(policy) = candidates.next() else { return Ok(None) };
-    trace.made_from(Source::policy(policy));
-    // A policy with two targets can be a candidate twice, and does not override itself.
-    let others = candidates.map(Source::policy).filter(|other| *other != Source::policy(policy));
-    others.for_each(|other| trace.passed_over(other));
-    match &policy.value {
-        Some(value) => Ok(field(value)),
-        None => Err(Unreadable {
-            object: format!("trafficpolicy/{}", policy.name),
-            reason: policy.unreadable().unwrap_or_default(),
-        }),
+    candidates.into_iter().map(|candidate| candidate.policy).collect()
+}
+
+/// What the policy with the say says. Those that it overrides are told apart, so that their status does not claim an
+/// effect.
+fn decide<T>(candidates: Vec<Candidate<'_>>, field: impl Fn(&Policy) -> Option<T>, trace: &mut Trace) -> Say<T> {
+    let ranked = ranked(candidates);
+    let Some((first, others)) = ranked.split_first() else { return Say::Nothing };
+    let source = Source::policy(first);
+    let object = source.object();
+    trace.made_from(source);
+    others.iter().for_each(|other| trace.passed_over(Source::policy(other)));
+    let says = |policy: &&Declared<Policy>| policy.value.as_ref().and_then(&field);
+    if first.value.is_none() {
+        let reason = first.unreadable().unwrap_or_default();
+        trace.cannot_read(Unreadable { object: object.to_string(), reason });
+        return Say::Unreadable(object, others.iter().find_map(says));
+    }
+    says(first).map_or(Say::Nothing, |said| Say::This(said, object))
+}
+
+impl<T> Say<T> {
+    /// What is said of a block that secures nothing.
+    fn unsecured(self) -> Option<T> {
+        match self {
+            Self::Nothing => None,
+            Self::This(said, _) => Some(said),
+            Self::Unreadable(_, next) => next,
+        }
     }
 }

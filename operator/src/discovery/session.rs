@@ -30,7 +30,7 @@ struct Subscription {
     key: Arc<TopicKey>,
     held: Held,
     /// Why the proxy was told last that there is nothing newer to tell.
-    invalid: Option<String>,
+    invalid: Option<(String, Version)>,
 }
 
 /// What the proxy holds of a topic, as far as this stream knows.
@@ -218,11 +218,7 @@ impl Session {
             (_, Part::Config) if target == Target::Inbound => UpdateKind::inbound,
             (_, Part::Config) => UpdateKind::outbound,
         });
-        Some(wire::WatchResponse {
-            target: Some(target.to_wire()),
-            version: version.map(Version::to_bytes).unwrap_or_default(),
-            update: Some(update),
-        })
+        Some(wire::WatchResponse { target: Some(target.to_wire()), version: version.to_bytes(), update: Some(update) })
     }
 
     fn attach(&mut self, slot: Slot, key: TopicKey, version: Option<Version>) {
@@ -261,7 +257,7 @@ enum News {
     /// The proxy came with just this version.
     Held(Version),
     /// Send this.
-    Update(Option<Version>, wire::watch_response::Update),
+    Update(Version, wire::watch_response::Update),
 }
 
 impl Held {
@@ -291,10 +287,14 @@ impl Subscription {
                 self.held = Held::Nothing;
                 return News::None;
             }
-            Content::Invalid(reason) if self.invalid.as_ref() == Some(reason) => return News::None,
-            Content::Invalid(reason) => {
-                self.invalid = Some(reason.clone());
-                return News::Update(None, Update::Invalid(wire::Invalid { reason: reason.clone(), meanwhile: None }));
+            Content::Invalid { reason, meanwhile, resource } => {
+                let invalid = Some((reason.clone(), *meanwhile));
+                if self.invalid == invalid {
+                    return News::None;
+                }
+                self.invalid = invalid;
+                let invalid = wire::Invalid { reason: reason.clone(), meanwhile: resource.meanwhile() };
+                return News::Update(*meanwhile, Update::Invalid(invalid));
             }
             Content::Valid(version, resource) => (*version, resource),
         };
@@ -314,7 +314,7 @@ impl Subscription {
             Resource::Endpoints(endpoints) => Update::Endpoints(self.held.difference_to(endpoints).to_wire()),
         };
         self.held = Held::Sent(Arc::clone(current));
-        News::Update(Some(version), update)
+        News::Update(version, update)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a topic says at one moment, shared by every stream that subscribes to it.
 
 use crate::{
-    compile::{self, Compiled, EndpointSet, Source},
+    compile::{self, Compiled, EndpointSet, Invalid, Source},
     index::{Fact, ObjectName, View},
 };
-use conduit_model::{Forward, Inbound, Outbound, Version};
+use conduit_model::{Forward, Inbound, Outbound, Version, wire};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 /// Something that proxies are told about. Two that ask for the same are told the same.
@@ -32,8 +32,8 @@ pub(super) struct Snapshot {
 pub(super) enum Content {
     /// There is nothing to tell: no such pod, no endpoints that are anyone's business.
     Nothing,
-    /// What is needed cannot be read, and why.
-    Invalid(String),
+    /// What is needed cannot be read, and why; and what who holds nothing is told meanwhile.
+    Invalid { reason: String, meanwhile: Version, resource: Resource },
     /// This is so, and this is its version.
     Valid(Version, Resource),
 }
@@ -79,7 +79,7 @@ impl Snapshot {
     pub(super) fn version(&self) -> Option<Version> {
         match &self.content {
             Content::Valid(version, _) => Some(*version),
-            Content::Nothing | Content::Invalid(_) => None,
+            Content::Nothing | Content::Invalid { .. } => None,
         }
     }
 
@@ -88,7 +88,7 @@ impl Snapshot {
         match &self.content {
             Content::Valid(_, Resource::Outbound(outbound)) => outbound.forward == Forward::Balance,
             Content::Valid(_, Resource::Inbound(_) | Resource::Endpoints(_)) | Content::Nothing => false,
-            Content::Invalid(_) => true,
+            Content::Invalid { .. } => true,
         }
     }
 
@@ -96,7 +96,10 @@ impl Snapshot {
     pub(super) fn says(&self, other: &Self) -> bool {
         match (&self.content, &other.content) {
             (Content::Nothing, Content::Nothing) => true,
-            (Content::Invalid(one), Content::Invalid(other)) => one == other,
+            (
+                Content::Invalid { reason, meanwhile, .. },
+                Content::Invalid { reason: other_reason, meanwhile: other_meanwhile, .. },
+            ) => (reason, meanwhile) == (other_reason, other_meanwhile),
             (Content::Valid(one, _), Content::Valid(other, _)) => one == other,
             _ => false,
         }
@@ -105,9 +108,25 @@ impl Snapshot {
     fn of<T>(compiled: Compiled<T>, content: impl FnOnce(T) -> Content) -> (Self, BTreeSet<Fact>) {
         let content = match compiled.config {
             Ok(config) => content(config),
-            Err(unreadable) => Content::Invalid(unreadable.to_string()),
+            Err(Invalid { unreadable, meanwhile }) => match content(meanwhile) {
+                Content::Valid(meanwhile, resource) => {
+                    Content::Invalid { reason: unreadable.to_string(), meanwhile, resource }
+                }
+                Content::Nothing | Content::Invalid { .. } => Content::Nothing,
+            },
         };
         (Self { content, sources: compiled.sources, overridden: compiled.overridden }, compiled.facts)
+    }
+}
+
+impl Resource {
+    /// It as what holds as long as something cannot be read. Endpoints need nothing that could be unreadable.
+    pub(super) fn meanwhile(&self) -> Option<wire::invalid::Meanwhile> {
+        match self {
+            Self::Inbound(inbound) => Some(wire::invalid::Meanwhile::Inbound(inbound.to_wire())),
+            Self::Outbound(outbound) => Some(wire::invalid::Meanwhile::Outbound(outbound.to_wire())),
+            Self::Endpoints(_) => None,
+        }
     }
 }
 

@@ -359,7 +359,10 @@ async fn an_object_that_became_unreadable_says_so_and_endpoints_go_on() {
     let response = proxy.next().await;
     let Some(Update::Invalid(invalid)) = &response.update else { panic!("{response:?}") };
     assert!(invalid.reason.starts_with("serviceprofile/shop/web.shop"), "{}", invalid.reason);
-    assert!(response.version.is_empty());
+    let Some(wire::invalid::Meanwhile::Outbound(meanwhile)) = invalid.meanwhile.clone() else { panic!("{invalid:?}") };
+    let meanwhile = Outbound::from_wire(meanwhile).unwrap();
+    assert_eq!(response.version, Version::of_outbound(&meanwhile).to_bytes());
+    assert_eq!((meanwhile.forward, meanwhile.routes.len()), (Forward::Balance, 0), "for who holds nothing");
     operator.apply(&[pod("web-2"), endpoints(&["web-1", "web-2"])].join("---\n"));
     assert!(!proxy.endpoints().await.1.whole);
     operator.apply(&profile("/a"));

@@ -19,8 +19,14 @@ pub enum Fact {
     Endpoints(ObjectName),
     /// A pod, and which Services select it.
     Pod(ObjectName),
-    /// A Namespace's own settings, and policies on it or on its pods.
+    /// A Namespace's own settings, policies on it or on its pods, and whom its pods serve by any policy.
     Namespace(String),
+    /// A Node's addresses.
+    Node(String),
+    /// Where the kubelet's probes come from on every node.
+    ProbeNetworks,
+    /// Whether any policy makes clients refuse plaintext.
+    RequiredTls,
     /// The roots that every certificate of the mesh is verified with.
     TrustBundle,
 }

@@ -5,17 +5,18 @@
 
 use super::{
     created,
-    declared::{Declared, Profile, TargetedPolicy},
+    declared::{Block, Declared, PolicyTarget, Profile, TargetedPolicy},
     fault::{Fault, FaultKind},
     name::ObjectName,
     namespace::Namespace,
+    node::Node,
     object::{Kind, Object},
     pod::Pod,
     policy, profile,
     service::Service,
     slice::Slice,
 };
-use conduit_crds::{ServiceProfile, TrafficPolicy, TrafficPolicySpec, traffic_policy::TargetRef};
+use conduit_crds::{ServiceProfile, TrafficPolicy, traffic_policy::TargetRef};
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -28,6 +29,7 @@ use serde_json::Value;
 pub(super) fn kind(api_version: &str, kind: &str) -> Option<Kind> {
     match (api_version, kind) {
         ("v1", "Namespace") => Some(Kind::Namespace),
+        ("v1", "Node") => Some(Kind::Node),
         ("v1", "Service") => Some(Kind::Service),
         ("v1", "Pod") => Some(Kind::Pod),
         ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
@@ -44,6 +46,7 @@ pub(super) fn object(kind: Kind, value: Value, cluster_domain: &str) -> Result<O
             let namespace: core::Namespace = serde_json::from_value(value)?;
             Some(Object::Namespace(Namespace::from_metadata(&namespace.metadata)))
         }
+        Kind::Node => Some(Object::Node(Node::from_object(&from::<core::Node>(value)?))),
         Kind::Service => Some(Object::Service(Service::from_object(&from::<core::Service>(value)?))),
         Kind::EndpointSlice => Slice::from_object(&from::<discovery::EndpointSlice>(value)?).map(Object::EndpointSlice),
         Kind::Pod => Some(Object::Pod(Pod::from_object(&from::<core::Pod>(value)?))),
@@ -65,15 +68,30 @@ pub(super) fn traffic_policy(object: DynamicObject) -> TargetedPolicy {
     match typed::<TrafficPolicy>(&object) {
         Ok(typed) => policy::parse(&typed),
         Err(error) => {
-            let targets = object.data["spec"]["targetRefs"].as_array().into_iter().flatten();
-            let target_refs = targets.filter_map(|target| from::<TargetRef>(target.clone()).ok()).collect();
-            let metadata = object.metadata;
-            let policy = misshapen(&metadata, &error);
-            let spec = TrafficPolicySpec { target_refs, ..TrafficPolicySpec::default() };
-            let targets = policy::parse(&TrafficPolicy { metadata, spec, status: None }).targets;
-            TargetedPolicy { targets, policy }
+            let spec = &object.data["spec"];
+            let targets = match spec["targetRefs"].as_array() {
+                Some(targets) => targets.iter().map(target).collect(),
+                None => vec![PolicyTarget::Unreadable],
+            };
+            let blocks = Block::ALL.into_iter().filter(|(_, side, name)| may_have(spec, side, name));
+            let sets = blocks.map(|(block, _, _)| block).collect();
+            TargetedPolicy { targets, sets, policy: misshapen(&object.metadata, &error) }
         }
     }
+}
+
+fn target(value: &Value) -> PolicyTarget {
+    from::<TargetRef>(value.clone()).map_or(PolicyTarget::Unreadable, |target| policy::target(&target))
+}
+
+/// Whether a policy's spec of the wrong shape has a block, as far as that can be told.
+fn may_have(spec: &Value, side: &str, block: &str) -> bool {
+    let in_side = |side: &Value| match side {
+        Value::Null => false,
+        Value::Object(blocks) => blocks.get(block).is_some_and(|block| !block.is_null()),
+        _ => true,
+    };
+    spec.as_object().is_none_or(|spec| spec.get(side).is_some_and(in_side))
 }
 
 fn from<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {

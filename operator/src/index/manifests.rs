@@ -252,7 +252,7 @@ fn object(document: usize, mut value: Value, cluster_domain: &str) -> Result<Opt
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
         return Err(ManifestError::Unnamed { document });
     }
-    if kind != Kind::Namespace && value["metadata"]["namespace"].is_null() {
+    if kind.is_namespaced() && value["metadata"]["namespace"].is_null() {
         value["metadata"]["namespace"] = "default".into();
     }
     convert::object(kind, value, cluster_domain).map_err(|error| ManifestError::Object { document, kind: said, error })

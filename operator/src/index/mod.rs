@@ -11,10 +11,12 @@ mod lookup;
 pub mod manifests;
 pub mod name;
 pub mod namespace;
+pub mod node;
 pub mod object;
 pub mod pod;
 pub mod policy;
 pub mod ports;
+pub mod probe;
 pub mod profile;
 pub mod service;
 pub mod slice;
@@ -27,12 +29,14 @@ mod tests;
 pub use change::{Changes, Fact, Facts};
 pub use name::ObjectName;
 pub use namespace::Namespace;
+pub use node::Node;
 pub use object::{Key, Kind, Object};
 pub use pod::Pod;
 pub use service::Service;
 pub use view::View;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::{
     collections::BTreeSet,
@@ -122,6 +126,11 @@ impl Index {
     /// Secret, not from an object that users write.
     pub fn set_trust_bundle(&self, roots: Vec<Bytes>) {
         self.change(|view, facts| view.set_trust_bundle(roots, facts));
+    }
+
+    /// Takes in where the kubelet's probes come from beside the nodes' own addresses, as whoever runs the mesh says.
+    pub fn set_probe_networks(&self, networks: Vec<IpNet>) {
+        self.change(|view, facts| view.set_probe_networks(networks, facts));
     }
 
     /// Readers hear of a change while nobody can yet see it, so that who looks at the view and then finds no news knows

@@ -5,6 +5,7 @@ use super::{
     declared::{Declared, Profile, TargetedPolicy},
     name::ObjectName,
     namespace::Namespace,
+    node::Node,
     pod::Pod,
     service::Service,
     slice::Slice,
@@ -15,6 +16,7 @@ use super::{
 #[allow(missing_docs)]
 pub enum Kind {
     Namespace,
+    Node,
     Service,
     EndpointSlice,
     Pod,
@@ -24,8 +26,20 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Namespace, Self::Service, Self::EndpointSlice, Self::Pod, Self::ServiceProfile, Self::TrafficPolicy];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Pod,
+        Self::ServiceProfile,
+        Self::TrafficPolicy,
+    ];
+
+    /// Whether its objects belong to namespaces.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
 }
 
 /// What is kept of one object.
@@ -33,6 +47,7 @@ impl Kind {
 #[allow(missing_docs)]
 pub enum Object {
     Namespace(Namespace),
+    Node(Node),
     Service(Service),
     EndpointSlice(Slice),
     Pod(Pod),
@@ -54,6 +69,7 @@ impl Object {
     pub fn key(&self) -> Key {
         let (kind, name) = match self {
             Self::Namespace(namespace) => (Kind::Namespace, ObjectName::new("", &namespace.name)),
+            Self::Node(node) => (Kind::Node, ObjectName::new("", &node.name)),
             Self::Service(service) => (Kind::Service, service.name.clone()),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.name.clone()),
             Self::Pod(pod) => (Kind::Pod, pod.name.clone()),

@@ -3,6 +3,8 @@
 use super::{
     name::ObjectName,
     ports::{AnnotatedPorts, PortSet},
+    probe::{self, PortProbe},
+    service::TargetPort,
 };
 use conduit_model::{Workload, WorkloadKind};
 use k8s_openapi::api::core::v1;
@@ -32,10 +34,14 @@ pub struct Pod {
     pub workload: Workload,
     /// Its addresses, of one or both families.
     pub ips: Vec<IpAddr>,
+    /// The node that it runs on; none until it has one.
+    pub node: Option<String>,
     /// Its addresses are its node's, and other pods'.
     pub host_network: bool,
     /// The TCP ports that its containers declare.
     pub ports: Vec<ContainerPort>,
+    /// What the kubelet asks of its containers over the network.
+    pub probes: Vec<PortProbe>,
     /// Ports of the pod that are opaque.
     pub opaque_ports: AnnotatedPorts,
     /// A proxy serves its connections.
@@ -71,6 +77,7 @@ impl Pod {
         let mut ips: Vec<IpAddr> = ips.chain(status.pod_ip.as_deref()).filter_map(|ip| ip.parse().ok()).collect();
         ips.sort_unstable();
         ips.dedup();
+        let running = || spec.containers.iter().chain(init.iter().filter(|container| serves(container)));
         Self {
             workload: Workload {
                 namespace: name.namespace.clone(),
@@ -83,19 +90,29 @@ impl Pod {
             uid: metadata.uid.clone().unwrap_or_default(),
             labels: metadata.labels.clone().unwrap_or_default(),
             ips,
+            node: spec.node_name.filter(|name| !name.is_empty()),
             host_network: spec.host_network == Some(true),
             opaque_ports: PortSet::opaque(metadata.annotations.as_ref()),
             meshed: init.iter().any(|container| container.name == PROXY_CONTAINER),
             skipped_ports: skipped_ports(&init),
             terminating: metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            ports: spec.containers.iter().chain(init.iter().filter(|c| serves(c))).flat_map(ports).collect(),
+            ports: running().flat_map(ports).collect(),
+            probes: running().flat_map(probe::of_container).collect(),
         }
     }
 
     /// Whether a proxy serves the connections to this port of it.
     pub fn is_meshed_at(&self, port: u16) -> bool {
         self.meshed && !self.skipped_ports.contains(port)
+    }
+
+    /// Its port that a Service's port leads to; none where that is the name of a port that it has not.
+    pub fn target(&self, target: &TargetPort) -> Option<u16> {
+        match target {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => self.named_port(name),
+        }
     }
 
     /// The container port of this name.

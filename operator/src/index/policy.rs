@@ -1,4 +1,5 @@
-//! Reads a TrafficPolicy: its targets and the protocols that it declares; every other block is named as having no effect.
+//! Reads a TrafficPolicy: its targets, the protocols that it declares, and what it says of TLS; every other block is named
+//! as having no effect.
 //!
 //! Each block is taken apart field by field, so that a field that is added to the schema does not compile until somebody
 //! has decided here what becomes of it.
@@ -13,14 +14,17 @@ use conduit_crds::{
     TrafficPolicy, TrafficPolicySpec,
     traffic_policy::{
         Inbound, MAX_TARGETS, Mode, Outbound, ProtocolBlock, ProtocolType, TargetKind, TargetRef, Telemetry,
+        inbound::{Mtls, MtlsMode},
+        outbound::{OutboundTls, OutboundTlsMode as TlsMode},
     },
 };
-use conduit_model::Protocol;
+use conduit_model::{InboundMtlsMode, OutboundTlsMode, Protocol};
 use kube::core::Selector;
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// Reads `policy`. Every fault is reported; the targets that can be read are there even if the rest cannot be.
+/// Reads `policy`. Every fault is reported; the targets that can be read are there even if the rest cannot be, and so is
+/// what it has a say on.
 pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
     let metadata = &policy.metadata;
     let name =
@@ -43,17 +47,22 @@ pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
             false
         }
     };
-    let outbound_protocol = outbound.as_ref().and_then(|outbound| read_outbound(outbound, &mut faults));
-    let inbound_protocol = inbound.as_ref().and_then(|inbound| read_inbound(inbound, &mut faults));
+    let mut said = Policy::default();
+    if let Some(outbound) = outbound {
+        read_outbound(outbound, &mut said, &mut faults);
+    }
+    if let Some(inbound) = inbound {
+        read_inbound(inbound, &mut said, &mut faults);
+    }
     if let Some(telemetry) = telemetry {
         name_telemetry(telemetry, &mut faults);
     }
-    let (value, faults) = faults.with(Policy {
-        outbound_protocol: outbound_protocol.filter(|_| acts),
-        inbound_protocol: inbound_protocol.filter(|_| acts),
-    });
+    let said = if acts { said } else { Policy::default() };
+    let sets = said.blocks();
+    let (value, faults) = faults.with(said);
     TargetedPolicy {
         targets,
+        sets,
         policy: Declared {
             name,
             generation: metadata.generation.unwrap_or_default(),
@@ -64,14 +73,18 @@ pub fn parse(policy: &TrafficPolicy) -> TargetedPolicy {
     }
 }
 
+/// One target of a policy that cannot be read as a whole.
+pub(super) fn target(target: &TargetRef) -> PolicyTarget {
+    read_target("", target, &mut Faults::default())
+}
+
 fn read_targets(targets: &[TargetRef], faults: &mut Faults) -> Vec<PolicyTarget> {
     faults.check_length("spec.targetRefs", targets, MAX_TARGETS);
     let read = targets.iter().enumerate();
-    read.filter_map(|(i, target)| read_target(&format!("spec.targetRefs[{i}]"), target, faults)).collect()
+    read.map(|(i, target)| read_target(&format!("spec.targetRefs[{i}]"), target, faults)).collect()
 }
 
-/// The target; none if it cannot be told which that is.
-fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<PolicyTarget> {
+fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> PolicyTarget {
     let TargetRef { group, kind, name, section_name, selector } = target;
     let expected_group = match kind {
         TargetKind::Namespace | TargetKind::Service | TargetKind::Pod => "",
@@ -94,12 +107,10 @@ fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<Po
     if *kind != TargetKind::Pod && selector.is_some() {
         faults.invalid(format!("{path}.selector"), format!("must not be set for kind {kind}"));
     }
-    match kind {
+    let name = name.clone().filter(|name| !name.is_empty());
+    let target = match kind {
         TargetKind::Namespace => Some(PolicyTarget::Namespace),
-        TargetKind::Service => Some(PolicyTarget::Service {
-            name: name.clone().filter(|name| !name.is_empty())?,
-            port: section_name.clone(),
-        }),
+        TargetKind::Service => name.map(|name| PolicyTarget::Service { name, port: section_name.clone() }),
         TargetKind::Pod => {
             let selector = match selector.clone().map(Selector::try_from) {
                 None => Err("must be set for kind Pod".to_owned()),
@@ -111,17 +122,18 @@ fn read_target(path: &str, target: &TargetRef, faults: &mut Faults) -> Option<Po
         }
         TargetKind::HTTPRoute | TargetKind::GRPCRoute | TargetKind::ServiceProfile => {
             faults.unsupported(format!("{path}.kind"));
-            Some(PolicyTarget::Unsupported {
+            name.map(|name| PolicyTarget::Unsupported {
                 group: expected_group.into(),
                 kind: kind.to_string(),
-                name: name.clone().filter(|name| !name.is_empty())?,
+                name,
                 section: section_name.clone(),
             })
         }
-    }
+    };
+    target.unwrap_or(PolicyTarget::Unreadable)
 }
 
-fn read_outbound(outbound: &Outbound, faults: &mut Faults) -> Option<Protocol> {
+fn read_outbound(outbound: &Outbound, said: &mut Policy, faults: &mut Faults) {
     let Outbound {
         protocol,
         tls,
@@ -137,7 +149,6 @@ fn read_outbound(outbound: &Outbound, faults: &mut Faults) -> Option<Protocol> {
         response_classification,
     } = outbound;
     let unsupported = [
-        ("tls", tls.is_some()),
         ("timeouts", timeouts.is_some()),
         ("retry", retry.is_some()),
         ("retryConstraint", retry_constraint.is_some()),
@@ -150,19 +161,25 @@ fn read_outbound(outbound: &Outbound, faults: &mut Faults) -> Option<Protocol> {
         ("responseClassification", response_classification.is_some()),
     ];
     name_unsupported("spec.outbound", &unsupported, faults);
-    protocol.as_ref().map(|block| read_protocol("spec.outbound.protocol", block, faults))
+    said.outbound_protocol = protocol.as_ref().map(|block| read_protocol("spec.outbound.protocol", block, faults));
+    said.outbound_tls = tls.as_ref().map(|OutboundTls { mode }| match mode {
+        TlsMode::Require => OutboundTlsMode::Require,
+        TlsMode::Prefer => OutboundTlsMode::Prefer,
+        TlsMode::Disable => OutboundTlsMode::Disable,
+    });
 }
 
-fn read_inbound(inbound: &Inbound, faults: &mut Faults) -> Option<Protocol> {
+fn read_inbound(inbound: &Inbound, said: &mut Policy, faults: &mut Faults) {
     let Inbound { mtls, protocol, authorization, rate_limit, limits } = inbound;
-    let unsupported = [
-        ("mtls", mtls.is_some()),
-        ("authorization", authorization.is_some()),
-        ("rateLimit", rate_limit.is_some()),
-        ("limits", limits.is_some()),
-    ];
+    let unsupported =
+        [("authorization", authorization.is_some()), ("rateLimit", rate_limit.is_some()), ("limits", limits.is_some())];
     name_unsupported("spec.inbound", &unsupported, faults);
-    protocol.as_ref().map(|block| read_protocol("spec.inbound.protocol", block, faults))
+    said.inbound_protocol = protocol.as_ref().map(|block| read_protocol("spec.inbound.protocol", block, faults));
+    said.inbound_mtls = mtls.as_ref().map(|Mtls { mode }| match mode {
+        MtlsMode::Strict => InboundMtlsMode::Strict,
+        MtlsMode::Permissive => InboundMtlsMode::Permissive,
+        MtlsMode::Disable => InboundMtlsMode::Disable,
+    });
 }
 
 fn name_telemetry(telemetry: &Telemetry, faults: &mut Faults) {

@@ -29,6 +29,21 @@ fn slice(endpoint: &str) -> String {
     )
 }
 
+fn policy(service: &str, blocks: &str) -> String {
+    format!(
+        "apiVersion: conduit.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{namespace: shop, name: p}}\n\
+         spec: {{targetRefs: [{{kind: Service, name: \"{service}\"}}], {blocks}}}\n"
+    )
+}
+
+fn node(address: &str, heartbeat: u8) -> String {
+    format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: one}}\nspec: {{podCIDRs: [10.244.0.0/24]}}\n\
+         status: {{addresses: [{{type: InternalIP, address: {address}}}], \
+         conditions: [{{type: Ready, status: \"True\", lastHeartbeatTime: \"2026-01-01T00:00:0{heartbeat}Z\"}}]}}\n"
+    )
+}
+
 fn name(name: &str) -> ObjectName {
     ObjectName::new("shop", name)
 }
@@ -74,6 +89,15 @@ fn each_change_names_what_it_changes_and_no_more() {
             vec![Fact::Service(name("web"))],
         ),
         ("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n".into(), vec![Fact::Namespace("shop".into())]),
+        (policy("web", "outbound: {tls: {mode: Prefer}}"), vec![Fact::Service(name("web"))]),
+        (policy("web", "outbound: {tls: {mode: Require}}"), vec![Fact::Service(name("web")), Fact::RequiredTls]),
+        // Clients of another Service of the same pods are told of it as well.
+        (
+            policy("web", "inbound: {mtls: {mode: STRICT}}"),
+            vec![Fact::Service(name("web")), Fact::Namespace("shop".into())],
+        ),
+        // Who is meant cannot be read.
+        (policy("", "inbound: {protocol: {type: HTTP1}}"), vec![Fact::Namespace("shop".into())]),
     ] {
         assert_eq!(changed(&before, &yaml), expected, "{yaml}");
     }
@@ -115,6 +139,28 @@ fn a_reset_forgets_what_is_not_listed_and_says_only_what_changed() {
     assert!(!facts.contains(&Fact::Pod(name("a"))) && facts.contains(&Fact::Pod(name("b"))), "{facts:?}");
     assert_eq!(index.view().pod_at(ip("10.1.0.2")).unwrap().name, name("c"), "the address found its new pod");
     assert!(index.view().pod(&name("b")).is_none());
+}
+
+#[test]
+fn a_node_that_only_says_that_it_is_alive_changes_nothing() {
+    let before = [node("192.0.2.1", 1)];
+    assert_eq!(changed(&before, &node("192.0.2.1", 2)), []);
+    assert_eq!(changed(&before, &node("192.0.2.2", 2)), [Fact::Node("one".into())]);
+}
+
+#[test]
+fn the_last_policy_that_requires_tls_takes_the_requirement_with_it() {
+    let index = Index::new("cluster.local");
+    let required = |index: &Index| index.view().requires_tls_anywhere();
+    let of =
+        |name: &str| policy("web", "outbound: {tls: {mode: Require}}").replace("name: p}", &format!("name: {name}}}"));
+    apply(&index, &of("p"));
+    let changes = index.changes();
+    apply(&index, &of("q"));
+    index.delete(Key { kind: Kind::TrafficPolicy, name: name("p") });
+    assert!(required(&index) && !changes.take().contains(&Fact::RequiredTls));
+    index.delete(Key { kind: Kind::TrafficPolicy, name: name("q") });
+    assert!(!required(&index) && changes.take().contains(&Fact::RequiredTls));
 }
 
 #[test]

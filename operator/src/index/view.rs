@@ -6,10 +6,11 @@
 
 use super::{
     change::{Fact, Facts},
-    declared::{Declared, PolicyTarget, Profile, TargetedPolicy},
+    declared::{Block, Declared, PolicyTarget, Profile, TargetedPolicy},
     lookup::Lookup,
     name::ObjectName,
     namespace::Namespace,
+    node::Node,
     object::{Key, Kind, Object},
     pod::Pod,
     profile,
@@ -17,14 +18,21 @@ use super::{
     slice::Slice,
 };
 use bytes::Bytes;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use ipnet::IpNet;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// The cluster as it is known.
 #[derive(Debug)]
 pub struct View {
     cluster_domain: Arc<str>,
     trust_bundle: Vec<Bytes>,
+    probe_networks: Vec<IpNet>,
     namespaces: HashMap<String, Namespace>,
+    nodes: HashMap<String, Node>,
     services: HashMap<ObjectName, Service>,
     slices: HashMap<ObjectName, Slice>,
     pods: HashMap<ObjectName, Pod>,
@@ -38,9 +46,10 @@ pub struct View {
     slices_by_pod: Lookup<ObjectName, ObjectName>,
     pods_by_ip: Lookup<IpAddr, ObjectName>,
     pods_by_namespace: Lookup<String, ObjectName>,
-    policies_by_service: Lookup<ObjectName, ObjectName>,
-    /// Those on the namespace as a whole and those on pods.
+    /// By the policies' own namespace.
     policies_by_namespace: Lookup<String, ObjectName>,
+    /// Those because of which a client may have to refuse plaintext.
+    policies_requiring_tls: BTreeSet<ObjectName>,
 }
 
 impl View {
@@ -48,7 +57,9 @@ impl View {
         Self {
             cluster_domain,
             trust_bundle: Vec::new(),
+            probe_networks: Vec::new(),
             namespaces: HashMap::new(),
+            nodes: HashMap::new(),
             services: HashMap::new(),
             slices: HashMap::new(),
             pods: HashMap::new(),
@@ -60,8 +71,8 @@ impl View {
             slices_by_pod: Lookup::default(),
             pods_by_ip: Lookup::default(),
             pods_by_namespace: Lookup::default(),
-            policies_by_service: Lookup::default(),
             policies_by_namespace: Lookup::default(),
+            policies_requiring_tls: BTreeSet::new(),
         }
     }
 
@@ -75,9 +86,19 @@ impl View {
         &self.trust_bundle
     }
 
+    /// Where the kubelet's probes come from on every node.
+    pub fn probe_networks(&self) -> &[IpNet] {
+        &self.probe_networks
+    }
+
     /// The Namespace of this name.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
+    }
+
+    /// The Node of this name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
     }
 
     /// The Service of this name.
@@ -131,14 +152,14 @@ impl View {
         self.profiles.values()
     }
 
-    /// The TrafficPolicies that have this Service or one of its ports as a target.
-    pub fn policies_on(&self, service: &ObjectName) -> impl Iterator<Item = &TargetedPolicy> {
-        self.policies_by_service.get(service).filter_map(|name| self.policies.get(name))
-    }
-
-    /// The TrafficPolicies that have this namespace, or pods of it, as a target.
+    /// The TrafficPolicies of a namespace, which are all that can have the namespace or anything in it as a target.
     pub fn policies_in(&self, namespace: &str) -> impl Iterator<Item = &TargetedPolicy> {
         self.policies_by_namespace.get(namespace).filter_map(|name| self.policies.get(name))
+    }
+
+    /// Whether there is a policy because of which a client may have to refuse plaintext.
+    pub fn requires_tls_anywhere(&self) -> bool {
+        !self.policies_requiring_tls.is_empty()
     }
 
     /// Every TrafficPolicy.
@@ -155,6 +176,7 @@ impl View {
     pub(super) fn names(&self, kind: Kind) -> Vec<ObjectName> {
         match kind {
             Kind::Namespace => self.namespaces.keys().map(|name| ObjectName::new("", name)).collect(),
+            Kind::Node => self.nodes.keys().map(|name| ObjectName::new("", name)).collect(),
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
@@ -167,6 +189,7 @@ impl View {
         let name = object.key().name;
         match object {
             Object::Namespace(namespace) => self.set_namespace(name, Some(namespace), facts),
+            Object::Node(node) => self.set_node(name, Some(node), facts),
             Object::Service(service) => self.set_service(name, Some(service), facts),
             Object::EndpointSlice(slice) => self.set_slice(name, Some(slice), facts),
             Object::Pod(pod) => self.set_pod(name, Some(pod), facts),
@@ -179,6 +202,7 @@ impl View {
         let name = key.name;
         match key.kind {
             Kind::Namespace => self.set_namespace(name, None, facts),
+            Kind::Node => self.set_node(name, None, facts),
             Kind::Service => self.set_service(name, None, facts),
             Kind::EndpointSlice => self.set_slice(name, None, facts),
             Kind::Pod => self.set_pod(name, None, facts),
@@ -194,9 +218,22 @@ impl View {
         }
     }
 
+    pub(super) fn set_probe_networks(&mut self, networks: Vec<IpNet>, facts: &mut Facts) {
+        if self.probe_networks != networks {
+            self.probe_networks = networks;
+            facts.insert(Fact::ProbeNetworks);
+        }
+    }
+
     fn set_namespace(&mut self, name: ObjectName, new: Option<Namespace>, facts: &mut Facts) {
         if swap(&mut self.namespaces, name.name.clone(), new).is_some() {
             facts.insert(Fact::Namespace(name.name));
+        }
+    }
+
+    fn set_node(&mut self, name: ObjectName, new: Option<Node>, facts: &mut Facts) {
+        if swap(&mut self.nodes, name.name.clone(), new).is_some() {
+            facts.insert(Fact::Node(name.name));
         }
     }
 
@@ -270,35 +307,35 @@ impl View {
 
     fn set_policy(&mut self, name: ObjectName, new: Option<TargetedPolicy>, facts: &mut Facts) {
         let Some(old) = swap(&mut self.policies, name.clone(), new) else { return };
-        let namespace = &name.namespace;
-        let targets = |policy: Option<&TargetedPolicy>| policy.map(|p| p.targets.clone()).unwrap_or_default();
-        for target in targets(old.as_ref()) {
-            match target {
-                PolicyTarget::Service { name: service, .. } => {
-                    let service = ObjectName::new(namespace, service);
-                    self.policies_by_service.remove(&service, &name);
-                    facts.insert(Fact::Service(service));
-                }
-                PolicyTarget::Pods(_) | PolicyTarget::Namespace => {
-                    self.policies_by_namespace.remove(namespace, &name);
-                    facts.insert(Fact::Namespace(namespace.clone()));
-                }
-                PolicyTarget::Unsupported { .. } => {}
+        let required = self.requires_tls_anywhere();
+        if old.is_some() {
+            self.policies_by_namespace.remove(&name.namespace, &name);
+            self.policies_requiring_tls.remove(&name);
+        }
+        let new = self.policies.get(&name);
+        if let Some(new) = new {
+            self.policies_by_namespace.insert(name.namespace.clone(), name.clone());
+            if new.may_require_tls() {
+                self.policies_requiring_tls.insert(name.clone());
             }
         }
-        for target in targets(self.policies.get(&name)) {
-            match target {
+        for policy in old.iter().chain(new) {
+            facts.extend(policy.targets.iter().filter_map(|target| match target {
                 PolicyTarget::Service { name: service, .. } => {
-                    let service = ObjectName::new(namespace, service);
-                    facts.insert(Fact::Service(service.clone()));
-                    self.policies_by_service.insert(service, name.clone());
+                    Some(Fact::Service(ObjectName::new(&name.namespace, service)))
                 }
-                PolicyTarget::Pods(_) | PolicyTarget::Namespace => {
-                    facts.insert(Fact::Namespace(namespace.clone()));
-                    self.policies_by_namespace.insert(namespace.clone(), name.clone());
+                PolicyTarget::Pods(_) | PolicyTarget::Namespace | PolicyTarget::Unreadable => {
+                    Some(Fact::Namespace(name.namespace.clone()))
                 }
-                PolicyTarget::Unsupported { .. } => {}
+                PolicyTarget::Unsupported { .. } => None,
+            }));
+            // Whom a pod serves at a port is the business of clients of every Service that leads to it.
+            if policy.sets.contains(&Block::InboundMtls) {
+                facts.insert(Fact::Namespace(name.namespace.clone()));
             }
+        }
+        if required != self.requires_tls_anywhere() {
+            facts.insert(Fact::RequiredTls);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! list is there whole.
 
 use super::{
-    Index, Key, Kind, Object, ObjectName, convert, namespace::Namespace, pod::Pod, service::Service, slice::Slice,
+    Index, Key, Kind, Object, ObjectName, convert, namespace::Namespace, node::Node, pod::Pod, service::Service,
+    slice::Slice,
 };
 use conduit_crds::{ServiceProfile, TrafficPolicy};
 use futures::{Stream, StreamExt};
@@ -32,6 +33,12 @@ pub async fn run(index: &Index, client: Client) {
             Kind::Namespace,
             watcher(Api::<PartialObjectMeta<core::Namespace>>::all(client.clone()), config()).default_backoff(),
             |namespace| Some(Object::Namespace(Namespace::from_metadata(&namespace.metadata))),
+        ),
+        follow(
+            index,
+            Kind::Node,
+            watcher(Api::<core::Node>::all(client.clone()), config()).default_backoff(),
+            |node| { Some(Object::Node(Node::from_object(&node))) }
         ),
         follow(
             index,

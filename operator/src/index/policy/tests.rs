@@ -20,7 +20,7 @@ fn said(policy: &TargetedPolicy) -> Vec<String> {
 }
 
 #[test]
-fn a_policy_declares_protocols_of_services_their_ports_and_its_namespace() {
+fn a_policy_declares_protocols_and_tls_of_services_their_ports_and_its_namespace() {
     let policy = read(json!({
         "targetRefs": [
             {"group": "", "kind": "Service", "name": "reviews", "sectionName": "http"},
@@ -28,14 +28,19 @@ fn a_policy_declares_protocols_of_services_their_ports_and_its_namespace() {
             {"kind": "Namespace"},
         ],
         "mode": "Enforce",
-        "outbound": {"protocol": {"type": "HTTP2"}},
-        "inbound": {"protocol": {"type": "Opaque"}},
+        "outbound": {"protocol": {"type": "HTTP2"}, "tls": {"mode": "Require"}},
+        "inbound": {"protocol": {"type": "Opaque"}, "mtls": {"mode": "STRICT"}},
     }));
     assert_eq!(said(&policy), [""; 0]);
     let service =
         |name: &str, port: Option<&str>| PolicyTarget::Service { name: name.into(), port: port.map(Into::into) };
     assert_eq!(policy.targets, [service("reviews", Some("http")), service("ratings", None), PolicyTarget::Namespace]);
-    let declared = Policy { outbound_protocol: Some(Protocol::Http2), inbound_protocol: Some(Protocol::Opaque) };
+    let declared = Policy {
+        outbound_protocol: Some(Protocol::Http2),
+        outbound_tls: Some(OutboundTlsMode::Require),
+        inbound_protocol: Some(Protocol::Opaque),
+        inbound_mtls: Some(InboundMtlsMode::Strict),
+    };
     assert_eq!(policy.policy.value, Some(declared));
 }
 
@@ -83,7 +88,8 @@ fn every_fault_is_reported_at_once_with_its_path() {
     ];
     assert_eq!(said(&policy), expected);
     assert_eq!(policy.policy.value, None);
-    assert_eq!(policy.targets.len(), 3, "what can be read of the targets is known");
+    let unreadable = |target: &&PolicyTarget| **target == PolicyTarget::Unreadable;
+    assert_eq!((policy.targets.len(), policy.targets.iter().filter(unreadable).count()), (7, 4));
     assert_eq!(said(&read(json!({"targetRefs": [], "telemetry": {}})))[0], "spec.targetRefs: must not be empty");
 }
 
@@ -94,7 +100,6 @@ fn every_block_that_is_not_supported_is_named_and_has_no_effect_beside_those_tha
         "targetRefs": [{"kind": "Service", "name": "reviews"}, {"group": "conduit.io", "kind": "ServiceProfile", "name": "p"}],
         "outbound": {
             "protocol": {"type": "Detect", "detectTimeout": "1s"},
-            "tls": {"mode": "Prefer"},
             "timeouts": {"request": "10s"},
             "retry": {"attempts": 2},
             "retryConstraint": {"budget": {"percent": 20}},
@@ -107,7 +112,6 @@ fn every_block_that_is_not_supported_is_named_and_has_no_effect_beside_those_tha
             "responseClassification": [{"codes": [429], "isFailure": false}],
         },
         "inbound": {
-            "mtls": {"mode": "STRICT"},
             "protocol": {"type": "TLS"},
             "authorization": {"rules": [{"action": "Allow", "from": [{"namespaces": ["ops"]}]}]},
             "rateLimit": {"local": [{"name": "all", "requests": 1, "unit": "Minute"}]},
@@ -119,7 +123,6 @@ fn every_block_that_is_not_supported_is_named_and_has_no_effect_beside_those_tha
     let paths: Vec<_> = policy.policy.faults.iter().map(|fault| fault.path.as_str()).collect();
     let expected = [
         "spec.targetRefs[1].kind",
-        "spec.outbound.tls",
         "spec.outbound.timeouts",
         "spec.outbound.retry",
         "spec.outbound.retryConstraint",
@@ -131,7 +134,6 @@ fn every_block_that_is_not_supported_is_named_and_has_no_effect_beside_those_tha
         "spec.outbound.rateLimit",
         "spec.outbound.responseClassification",
         "spec.outbound.protocol.detectTimeout",
-        "spec.inbound.mtls",
         "spec.inbound.authorization",
         "spec.inbound.rateLimit",
         "spec.inbound.limits",
@@ -149,8 +151,9 @@ fn an_audited_policy_does_not_act() {
     let policy = read(json!({
         "targetRefs": [{"kind": "Namespace"}],
         "mode": "Audit",
-        "outbound": {"protocol": {"type": "HTTP1"}},
+        "outbound": {"protocol": {"type": "HTTP1"}, "tls": {"mode": "Require"}},
     }));
     assert_eq!(said(&policy), ["spec.mode: is not supported yet and has no effect"]);
-    assert_eq!(policy.policy.value, Some(Policy { outbound_protocol: None, inbound_protocol: None }));
+    assert_eq!(policy.policy.value, Some(Policy::default()));
+    assert!(policy.sets.is_empty() && !policy.may_require_tls());
 }

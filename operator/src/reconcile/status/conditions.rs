@@ -69,7 +69,7 @@ pub(super) fn drafts(view: &View, count: impl Fn(&Source) -> Result<Programmed, 
         let declared = &targeted.policy;
         let source = Source::policy(declared);
         let (accepted, programmed) = (accepted(declared), programmed(declared, count(&source)));
-        // A target that is named twice is one. A policy none of whose targets can be read is at least its namespace's.
+        // A target that is named twice is one. A policy without any is at least its namespace's.
         let whole = [PolicyTarget::Namespace];
         let targets = if targeted.targets.is_empty() { &whole[..] } else { &targeted.targets };
         let mut drafts: Vec<Draft> = Vec::with_capacity(targets.len());
@@ -166,7 +166,7 @@ fn not_found(message: String) -> Verdict {
 fn target_exists(view: &View, target: &PolicyTarget, namespace: &str) -> Verdict {
     let (name, port) = match target {
         PolicyTarget::Service { name, port } => (name, port),
-        PolicyTarget::Pods(_) | PolicyTarget::Namespace => return resolved(),
+        PolicyTarget::Pods(_) | PolicyTarget::Namespace | PolicyTarget::Unreadable => return resolved(),
         PolicyTarget::Unsupported { kind, .. } => {
             let message = format!("a target of kind {kind} is not supported yet, and not looked for");
             return Verdict { type_: "ResolvedRefs", status: "False", reason: "InvalidKind", message };
@@ -192,7 +192,7 @@ fn reference(target: &PolicyTarget, policy: &ObjectName) -> ParentReference {
     match target {
         PolicyTarget::Service { name, port } => of("Service", name, port.clone()),
         PolicyTarget::Pods(_) => of("Pod", &policy.name, None),
-        PolicyTarget::Namespace => of("Namespace", &policy.namespace, None),
+        PolicyTarget::Namespace | PolicyTarget::Unreadable => of("Namespace", &policy.namespace, None),
         PolicyTarget::Unsupported { group, kind, name, section } => {
             ParentReference { group: group.clone(), ..of(kind, name, section.clone()) }
         }
