@@ -18,7 +18,7 @@ fn command() -> Command {
     command
 }
 
-/// A proxy with ports of its own and no operator.
+/// A proxy with ports of its own, and an operator that cannot be reached.
 fn meshed(ports: [u16; 3]) -> Command {
     let mut command = command();
     let [outbound, inbound, admin] = ports.map(|port| port.to_string());
@@ -52,12 +52,12 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts a proxy, which is ready when this returns.
+    /// Starts a proxy, which serves when this returns.
     fn start(ports: [u16; 3]) -> Self {
         let running = Self(meshed(ports).spawn().unwrap());
         let started = Instant::now();
-        while ask(ports[2], "GET", "/ready").is_none() {
-            assert!(started.elapsed() < PATIENCE, "the proxy is not ready");
+        while ask(ports[2], "GET", "/live").is_none() {
+            assert!(started.elapsed() < PATIENCE, "the proxy does not serve");
             std::thread::yield_now();
         }
         running
@@ -134,10 +134,11 @@ fn an_argument_that_it_does_not_know_is_refused_and_the_version_is_told() {
 }
 
 #[test]
-fn without_an_operator_it_is_ready_and_each_way_to_end_it_ends_it_in_order() {
+fn without_an_operator_it_serves_and_is_not_ready_and_each_way_to_end_it_ends_it_in_order() {
     for end in ["TERM", "INT", "/shutdown"] {
         let ports = free_ports();
         let running = Running::start(ports);
+        assert_eq!(ask(ports[2], "GET", "/ready"), None, "it has no certificate");
         let metrics = ask(ports[2], "GET", "/metrics").unwrap();
         assert!(metrics.contains("\nconduit_discovery_connected 0\n"), "{metrics}");
         match end {

@@ -1,6 +1,6 @@
-//! The life of the process: bind, start the workers, run discovery and the admin server, drain, end.
+//! The life of the process: bind, start the workers, run identity, discovery and the admin server, drain, end.
 //!
-//! The main thread is the control thread: discovery, admin and signals. Traffic is carried by worker threads, which share
+//! The main thread is the control thread: identity, discovery, admin and signals. Traffic is carried by worker threads, which share
 //! nothing with it but the directory, the proxy's own configuration and the metrics.
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     discovery::{self, Client},
-    identity::{Identity, OperatorCredentials},
+    identity::{self, HostPort, Identity, IdentityService, Operator},
     inbound,
     listen::{
         drain::{self, Drain},
@@ -131,12 +131,12 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     });
     let mut workers = Workers::start(serve)?;
 
+    let operator = |address: &HostPort| Operator { address: address.clone(), trust_file: settings.trust_file.clone() };
+    let service =
+        IdentityService { operator: operator(&settings.identity_address), token_file: settings.token_file.clone() };
     let config = discovery::Config {
-        operator: settings.discovery_address.clone(),
-        credentials: OperatorCredentials {
-            trust_file: settings.trust_file.clone(),
-            token_file: settings.token_file.clone(),
-        },
+        operator: operator(&settings.discovery_address),
+        identity: identity.clone(),
         idle: settings.discovery_idle,
     };
     let metrics = discovery::Metrics::new(Instant::now());
@@ -145,6 +145,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     let mut registry = Registry::default();
     process::register(&mut registry, started);
     metrics.register(&mut registry);
+    identity::metrics::register(&identity, &mut registry);
     traffic.register(&mut registry);
     let (draining, drains) = watch::channel(false);
     let (shutdown, mut asked) = mpsc::channel(1);
@@ -152,6 +153,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
         registry,
         directory,
         own,
+        identity: identity.clone(),
         discovery: inquiry,
         log,
         pod_ip: primary(&settings.pod_ips)?,
@@ -171,7 +173,12 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     );
 
     let serving = async {
-        tokio::join!(admin::serve(admin_listener, Arc::new(admin)), client.run(), traffic.forget_unused());
+        tokio::join!(
+            admin::serve(admin_listener, Arc::new(admin)),
+            identity::run(identity, service),
+            client.run(),
+            traffic.forget_unused()
+        );
     };
     let life = async {
         tokio::select! {

@@ -3,7 +3,7 @@
 //! Names, defaults and what a value must look like come from the table in [`conduit_model::settings`], from which the
 //! reference is generated too; this room only says what each value becomes. Every fault is reported at once.
 
-use crate::discovery::HostPort;
+use crate::identity::HostPort;
 use conduit_model::{
     TrustDomain,
     settings::{self as table, Setting},

@@ -4,14 +4,13 @@
 //! answers wait for the operator to take them, nothing more is read.
 
 use super::{
-    address::HostPort,
     backoff::{Attempt, Backoff},
     connect::{self, Stream},
     ledger::{Held, Ledger, Reaction, Update, Verdict},
     metrics::Metrics,
 };
 use crate::{
-    identity::OperatorCredentials,
+    identity::{Credentials, Identity, Operator},
     upstream::{directory::Directory, own::Own},
 };
 use conduit_model::{Target, Version, wire};
@@ -29,9 +28,9 @@ const ANSWERS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the operator serves discovery.
-    pub operator: HostPort,
-    /// What the proxy proves itself by, and whom it trusts.
-    pub credentials: OperatorCredentials,
+    pub operator: Operator,
+    /// What the proxy proves itself by, and what hears of the roots of the mesh.
+    pub identity: Arc<Identity>,
     /// A destination that nothing has used for this long is unsubscribed from.
     pub idle: Duration,
 }
@@ -78,6 +77,7 @@ pub struct Client {
 struct Sink {
     directory: Arc<Directory>,
     own: Arc<Own>,
+    identity: Arc<Identity>,
 }
 
 /// What happens without the operator.
@@ -111,6 +111,7 @@ impl Client {
         own: Arc<Own>,
         metrics: Metrics,
     ) -> (Self, Inquiry) {
+        let identity = config.identity.clone();
         let (questions_tx, questions) = mpsc::channel(1);
         // Often enough for nothing to stay much longer than it may, and too seldom to be seen in an idle pod.
         let mut sweep = interval((config.idle / 4).clamp(Duration::from_secs(1), Duration::from_secs(60)));
@@ -118,7 +119,7 @@ impl Client {
         let client = Self {
             config,
             metrics,
-            sink: Sink { directory, own },
+            sink: Sink { directory, own, identity },
             events: Events { wanted, questions, sweep },
             ledger: Ledger::new(),
             failure: None,
@@ -138,17 +139,19 @@ impl Client {
 
     /// Opens a stream and follows it to its end.
     async fn attempt(&mut self) -> Attempt {
-        let Config { operator, credentials, .. } = self.config.clone();
+        let operator = self.config.operator.clone();
+        let credentials = self.credentials().await;
         let stream = match self.without_stream(connect::open(&operator, &credentials)).await {
             Ok(stream) => stream,
             Err(e) => {
+                self.metrics.failed();
                 self.failed(e.to_string());
                 self.sink.directory.set_online(false);
                 return Attempt { lived: Duration::ZERO, orderly: false };
             }
         };
         let opened = Instant::now();
-        tracing::info!(%operator, "discovery: connected");
+        tracing::info!(operator = %operator.address, "discovery: connected");
         self.failure = None;
         self.metrics.connected();
         self.sink.directory.set_online(true);
@@ -160,14 +163,34 @@ impl Client {
         self.metrics.disconnected(Instant::now());
         let orderly = end.is_ok();
         match end {
-            Ok(()) => tracing::debug!(%operator, "discovery: the operator ended the stream"),
+            Ok(()) => tracing::debug!(operator = %operator.address, "discovery: the operator ended the stream"),
             Err(status) => {
                 let reason = format!("the stream broke: {:?}: {}", status.code(), status.message());
-                tracing::warn!(%operator, "discovery: {reason}");
+                tracing::warn!(operator = %operator.address, "discovery: {reason}");
                 self.failure = Some(reason);
             }
         }
         Attempt { lived: opened.elapsed(), orderly }
+    }
+
+    /// What the proxy proves itself by, once it has a certificate that is valid.
+    async fn credentials(&mut self) -> Arc<Credentials> {
+        let identity = self.config.identity.clone();
+        let mut progress = identity.progress();
+        loop {
+            // Before the look at what there is, so that nothing that comes after it is missed.
+            let failure = progress.borrow_and_update().failure.clone();
+            match identity.valid_credentials() {
+                Ok(credentials) => return credentials,
+                Err(missing) if let Some(failure) = failure => {
+                    self.failed(format!("{missing}: {failure}"));
+                    self.sink.directory.set_online(false);
+                }
+                Err(_) => {}
+            }
+            // The identity is held, so that there is always a next change to wait for.
+            let _ = self.without_stream(progress.changed()).await;
+        }
     }
 
     /// Feeds the ledger until the stream ends: in order, or with the status that broke it.
@@ -259,7 +282,6 @@ impl Client {
 
     /// Says why there is no stream, loudly when it is news.
     fn failed(&mut self, reason: String) {
-        self.metrics.failed();
         match self.failure.as_ref() == Some(&reason) {
             true => tracing::debug!("discovery: {reason}"),
             false => tracing::warn!("discovery: {reason}"),
@@ -287,7 +309,14 @@ impl Sink {
     fn apply(&self, update: Update) {
         // A destination that is not in the directory any more is about to be unsubscribed from.
         match update {
-            Update::Inbound(inbound) => self.own.apply(inbound),
+            Update::Inbound(inbound, bundle) => {
+                self.own.apply(inbound);
+                if let Some(bundle) = bundle
+                    && let Err(e) = self.identity.trust(bundle)
+                {
+                    tracing::error!("the roots of the mesh that the operator streamed are not in force: {e}");
+                }
+            }
             Update::Outbound(address, outbound) => {
                 self.directory.get(address).into_iter().for_each(|d| d.apply_config(outbound.clone()));
             }

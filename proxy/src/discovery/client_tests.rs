@@ -1,6 +1,7 @@
 //! The client against an operator on loopback.
 
-use super::fake::{Operator, Running, Trust, client};
+use super::fake::{Operator, Running, Trust, client, client_of};
+use crate::identity::Identity;
 use conduit_model::{
     Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version,
     Workload, WorkloadKind,
@@ -71,7 +72,7 @@ async fn a_destination_is_asked_about_when_it_is_needed_and_known_once_configura
     let mut operator = Operator::start(loopback(), &trust).await;
     let running = client(operator.address, &trust, LONG);
     let mut stream = operator.stream().await;
-    assert_eq!(stream.authorization, "Bearer token-1");
+    assert_eq!(&stream.peer.0, trust.identity.credentials().unwrap().id());
     assert_eq!(stream.subscribed(Target::Inbound).await, (None, None));
     stream.tell(Target::Inbound, Version::of_inbound(&inbound()), Message::Inbound(inbound().to_wire())).await;
     assert_eq!(stream.answer().await, "");
@@ -128,7 +129,7 @@ async fn an_update_that_cannot_be_read_is_refused_and_what_was_held_stays_in_for
 }
 
 #[tokio::test]
-async fn a_proxy_that_returns_names_what_it_holds_and_presents_its_token_and_trust_as_they_are_now() {
+async fn a_proxy_that_returns_names_what_it_holds_and_proves_itself_by_its_certificate_of_now() {
     let mut trust = Trust::new();
     let mut operator = Operator::start(loopback(), &trust).await;
     let running = client(operator.address, &trust, LONG);
@@ -141,15 +142,14 @@ async fn a_proxy_that_returns_names_what_it_holds_and_presents_its_token_and_tru
         assert_eq!(stream.answer().await, "");
     }
 
-    // The operator goes, and comes back under another authority; the token has been replaced meanwhile.
+    // The operator goes, and comes back under another authority, which has certified the proxy meanwhile.
     let address = operator.address;
     drop(stream);
     operator.stop().await;
     trust.rotate();
-    trust.write_token("token-2\n");
     let mut operator = Operator::start(address, &trust).await;
     let mut stream = operator.stream().await;
-    assert_eq!(stream.authorization, "Bearer token-2");
+    assert_eq!(stream.peer.1, trust.identity.credentials().unwrap().chain()[0].to_vec());
     assert_eq!(stream.subscribed(Target::Inbound).await, (None, None));
     assert_eq!(stream.subscribed(target()).await, (Some(config(&balanced()).0), Some(whole(&[1]).0)));
     assert_eq!(held.endpoints().unwrap().len(), 1, "it was in force all the while");
@@ -160,24 +160,31 @@ async fn a_proxy_that_returns_names_what_it_holds_and_presents_its_token_and_tru
     assert_eq!(held.endpoints().unwrap().len(), 2);
 }
 
+/// Why the client has no stream.
+async fn failure(running: &Running) -> String {
+    loop {
+        if let Some(failure) = running.inquiry.snapshot().await.unwrap().failure {
+            return failure;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
-async fn with_no_operator_at_the_start_connections_pass_through_and_the_proxy_goes_on_trying() {
+async fn without_an_identity_no_stream_is_opened_and_connections_do_not_wait_for_one() {
     let trust = Trust::new();
-    trust.remove_bundle();
     let mut operator = Operator::start(loopback(), &trust).await;
-    let running = client(operator.address, &trust, LONG);
+    let identity = Identity::with_clock(trust.authority.domain.clone(), trust.authority.clock());
+    let running = client_of(trust.operator(operator.address), identity.clone(), LONG);
+    identity.failed("nobody is there");
+    assert_eq!(failure(&running).await, "no certificate yet: nobody is there");
     let passing = tokio::time::timeout(Duration::from_secs(5), known(&running));
     assert_eq!(
         *passing.await.expect("that none answers is known before the time for an answer is over"),
         Outbound::unknown(OutboundTlsMode::Prefer)
     );
-    while running.inquiry.snapshot().await.unwrap().failure.is_none() {
-        tokio::task::yield_now().await;
-    }
-    let failure = running.inquiry.snapshot().await.unwrap().failure.unwrap();
-    assert!(failure.ends_with("ca.crt: No such file or directory (os error 2)"), "{failure}");
 
-    trust.write_bundle();
+    identity.set(trust.authority.make(trust.authority.request("web"), trust.authority.bundle())).unwrap();
     let mut stream = operator.stream().await;
     stream.subscribed(Target::Inbound).await;
     assert_eq!(stream.subscribed(target()).await, (None, None), "what was needed meanwhile is asked about");
@@ -185,18 +192,71 @@ async fn with_no_operator_at_the_start_connections_pass_through_and_the_proxy_go
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_gets_no_token() {
+async fn a_stream_outlives_the_certificate_that_opened_it_and_the_next_one_takes_a_new_one() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    let old = stream.peer.clone();
+    trust.certify();
+    stream.tell(Target::Inbound, Version::of_inbound(&inbound()), Message::Inbound(inbound().to_wire())).await;
+    assert_eq!(stream.answer().await, "");
+    drop(stream);
+    let new = operator.stream().await.peer;
+    assert_eq!((new.0 == old.0, new.1 == old.1), (true, false));
+
+    trust.authority.clock.advance(48 * Duration::from_secs(3600));
+    operator.stop().await;
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let waiting = client_of(trust.operator(operator.address), trust.identity.clone(), LONG);
+    trust.identity.failed("nobody is there");
+    assert_eq!(failure(&waiting).await, "the certificate has expired: nobody is there");
+    trust.certify();
+    operator.stream().await;
+    drop(running);
+}
+
+#[tokio::test]
+async fn the_roots_that_the_operator_streams_are_trusted_at_once_and_none_changes_nothing() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let _running = client(operator.address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    let roots = |identity: &Identity| identity.credentials().unwrap().bundle().roots().to_vec();
+    let (own, next) = (trust.authority.root(), trust.authority.successor().root());
+    for (told, answer, expected) in [
+        (vec![], "", vec![own.clone()]),
+        (vec![own.to_vec(), next.to_vec()], "", vec![own.clone(), next.clone()]),
+        (
+            vec![own.to_vec(), b"no root".to_vec()],
+            "inbound.trust_bundle[1]: must be an X.509 certificate: TrailingData(SignedData)",
+            vec![own.clone(), next.clone()],
+        ),
+        (vec![], "", vec![own, next]),
+    ] {
+        let inbound = Inbound { trust_bundle: told.into_iter().map(Into::into).collect(), ..inbound() };
+        stream.tell(Target::Inbound, Version::of_inbound(&inbound), Message::Inbound(inbound.to_wire())).await;
+        assert_eq!(stream.answer().await, answer);
+        assert_eq!(roots(&trust.identity), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_gets_no_stream_and_a_file_that_is_missing_is_made_up_for() {
     let (trust, other) = (Trust::new(), Trust::new());
     let impostor = Operator::start(loopback(), &other).await;
     let running = client(impostor.address, &trust, LONG);
-    let failure = loop {
-        if let Some(failure) = running.inquiry.snapshot().await.unwrap().failure {
-            break failure;
-        }
-        tokio::task::yield_now().await;
-    };
+    let failure = failure(&running).await;
     assert!(failure.contains("invalid peer certificate"), "{failure}");
     assert!(!running.inquiry.snapshot().await.unwrap().connected);
+
+    let mut operator = Operator::start(loopback(), &trust).await;
+    std::fs::remove_file(trust.trust_file()).unwrap();
+    let running = client(operator.address, &trust, LONG);
+    operator.stream().await;
+    drop(running);
 }
 
 #[tokio::test]

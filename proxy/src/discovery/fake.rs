@@ -1,12 +1,12 @@
 //! An operator for tests: the discovery service over TLS on loopback, whose every stream the test answers by hand.
 
-use super::{Client, Config, HostPort, Inquiry, Metrics};
+use super::{Client, Config, Inquiry, Metrics};
 use crate::{
-    identity::OperatorCredentials,
+    identity::{self, HostPort, Identity, fake::Authority},
     upstream::{directory::Directory, own::Own},
 };
 use conduit_model::{
-    Target, Version,
+    SpiffeId, Target, Version,
     wire::{
         WatchRequest, WatchResponse,
         discovery_server::{Discovery, DiscoveryServer},
@@ -18,8 +18,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use rustls::{ServerConfig, crypto::aws_lc_rs};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
 use tokio_rustls::TlsAcceptor;
@@ -29,10 +28,11 @@ use tonic::{Response, Status, Streaming};
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A folder with the files that a proxy is given, and the key that signs operators' certificates.
+/// A mesh for a proxy: the authority that certifies it and its operator, and the file that it is given.
 pub(crate) struct Trust {
-    dir: tempfile::TempDir,
-    authority: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pub(crate) authority: Authority,
+    pub(crate) identity: Arc<Identity>,
+    file: tempfile::TempDir,
 }
 
 /// An operator that listens on loopback; ends with all its connections when dropped.
@@ -44,74 +44,70 @@ pub(crate) struct Operator {
 
 /// One stream of a proxy; ends in order when dropped.
 pub(crate) struct Stream {
-    /// The credential that it came with.
-    pub(crate) authorization: String,
+    /// Who opened it, by the certificate of its connection, and that certificate.
+    pub(crate) peer: (SpiffeId, Vec<u8>),
     requests: Streaming<WatchRequest>,
     responses: mpsc::Sender<Result<WatchResponse, Status>>,
 }
 
-struct Service(mpsc::Sender<Stream>);
+#[derive(Clone)]
+struct Service {
+    announce: mpsc::Sender<Stream>,
+    peer: (SpiffeId, Vec<u8>),
+}
 
 impl Trust {
-    /// A new authority, and the token `token-1`.
+    /// A new authority, and a proxy of the service account `web` that it has certified.
     pub(crate) fn new() -> Self {
-        let trust = Self { dir: tempfile::tempdir().unwrap(), authority: authority() };
+        let authority = Authority::new();
+        let identity = authority.identity("web");
+        let trust = Self { authority, identity, file: tempfile::tempdir().unwrap() };
         trust.write_bundle();
-        trust.write_token("token-1");
         trust
     }
 
-    /// Another authority takes over: its certificate alone is in the bundle.
+    /// Another authority takes over: its root alone is in the file and in what the proxy trusts.
     pub(crate) fn rotate(&mut self) {
-        self.authority = authority();
+        self.authority = self.authority.successor();
+        self.certify();
         self.write_bundle();
     }
 
-    pub(crate) fn write_token(&self, token: &str) {
-        std::fs::write(self.credentials().token_file, token).unwrap();
-    }
-
-    pub(crate) fn remove_bundle(&self) {
-        std::fs::remove_file(self.credentials().trust_file).unwrap();
+    /// The proxy gets another certificate.
+    pub(crate) fn certify(&self) {
+        let credentials = self.authority.make(self.authority.request("web"), self.authority.bundle());
+        self.identity.set(credentials).unwrap();
     }
 
     pub(crate) fn write_bundle(&self) {
-        let key = self.authority.key();
-        let pem = authority_params().self_signed(key).unwrap().pem();
-        std::fs::write(self.credentials().trust_file, pem).unwrap();
+        std::fs::write(self.trust_file(), self.authority.root_pem()).unwrap();
     }
 
-    pub(crate) fn credentials(&self) -> OperatorCredentials {
-        let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
-        OperatorCredentials { trust_file: path("ca.crt"), token_file: path("token") }
+    pub(crate) fn trust_file(&self) -> PathBuf {
+        self.file.path().join("ca.crt")
+    }
+
+    /// The operator at `address`, as a proxy is told of it.
+    pub(crate) fn operator(&self, address: SocketAddr) -> identity::Operator {
+        let address = HostPort { host: address.ip().to_string(), port: address.port() };
+        identity::Operator { address, trust_file: self.trust_file() }
     }
 
     fn acceptor(&self) -> TlsAcceptor {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let (chain, key) = self.authority.serving("127.0.0.1");
+        let roots =
+            RootCertStore { roots: vec![webpki::anchor_from_trusted_cert(&self.authority.root()).unwrap().to_owned()] };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let mut config = ServerConfig::builder_with_details(provider, self.authority.clock())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            )
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
-}
-
-fn authority_params() -> rcgen::CertificateParams {
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params
-}
-
-fn authority() -> rcgen::Issuer<'static, rcgen::KeyPair> {
-    rcgen::Issuer::new(authority_params(), rcgen::KeyPair::generate().unwrap())
 }
 
 impl Operator {
@@ -128,7 +124,15 @@ impl Operator {
                 connections.spawn(async move {
                     // A client that does not trust this operator ends the handshake: nothing to serve.
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let service = TowerToHyperService::new(DiscoveryServer::new(Service(announce)));
+                    let certificate = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
+                    let uri = webpki::EndEntityCert::try_from(&certificate)
+                        .unwrap()
+                        .valid_uri_names()
+                        .next()
+                        .unwrap()
+                        .parse();
+                    let peer = (uri.unwrap(), certificate.to_vec());
+                    let service = TowerToHyperService::new(DiscoveryServer::new(Service { announce, peer }));
                     let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     let _ = http.serve_connection(TokioIo::new(tls), service).await;
                 });
@@ -156,11 +160,10 @@ impl Discovery for Service {
         &self,
         request: tonic::Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let authorization = request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        assert!(request.metadata().get("authorization").is_none(), "the certificate says it all");
         let (responses, queue) = mpsc::channel(64);
-        let stream =
-            Stream { authorization: authorization.unwrap_or_default(), requests: request.into_inner(), responses };
-        self.0.send(stream).await.unwrap();
+        let stream = Stream { peer: self.peer.clone(), requests: request.into_inner(), responses };
+        self.announce.send(stream).await.unwrap();
         Ok(Response::new(ReceiverStream::new(queue)))
     }
 }
@@ -213,10 +216,14 @@ pub(crate) struct Running {
 
 /// Starts a client of the operator at `operator`.
 pub(crate) fn client(operator: SocketAddr, trust: &Trust, idle: Duration) -> Running {
+    client_of(trust.operator(operator), trust.identity.clone(), idle)
+}
+
+/// Starts a client that is whoever `identity` is.
+pub(crate) fn client_of(operator: identity::Operator, identity: Arc<Identity>, idle: Duration) -> Running {
     let (directory, wanted) = Directory::new();
     let (own, metrics) = (Own::new(), Metrics::new(tokio::time::Instant::now()));
-    let operator = HostPort { host: operator.ip().to_string(), port: operator.port() };
-    let config = Config { operator, credentials: trust.credentials(), idle };
+    let config = Config { operator, identity, idle };
     let (client, inquiry) = Client::new(config, directory.clone(), wanted, own.clone(), metrics.clone());
     let mut task = JoinSet::new();
     task.spawn(client.run());

@@ -13,7 +13,7 @@
 //! proxy off from every change. So a whole set, complete by definition, is taken as it is; whether its hash is equal
 //! decides whether the changes upon it are compared at all.
 
-use crate::upstream::directory::EndpointSet;
+use crate::{identity::TrustBundle, upstream::directory::EndpointSet};
 use conduit_model::{
     EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Target, Version,
     wire::{self, watch_response::Update as Message},
@@ -68,8 +68,8 @@ pub(super) struct Reaction {
 /// What comes into force.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Update {
-    /// The proxy's own configuration.
-    Inbound(Arc<Inbound>),
+    /// The proxy's own configuration, and the roots of the mesh where the operator tells them.
+    Inbound(Arc<Inbound>, Option<Arc<TrustBundle>>),
     /// A destination's configuration.
     Outbound(SocketAddr, Arc<Outbound>),
     /// A destination's endpoints, all of them.
@@ -199,8 +199,7 @@ impl Held {
     fn take(&mut self, target: Target, version: Version, update: Option<Message>) -> Taken {
         match (target, update) {
             (Target::Inbound, Some(Message::Inbound(message))) => {
-                let read = Inbound::from_wire(message).map(|inbound| Update::Inbound(Arc::new(inbound)));
-                self.take_config(version, read.map_err(|e| format!("inbound.{e}")))
+                self.take_config(version, read_inbound(message).map_err(|e| format!("inbound.{e}")))
             }
             (Target::Outbound(address), Some(Message::Outbound(message))) => {
                 let read = Outbound::from_wire(message).map(|outbound| Update::Outbound(address, Arc::new(outbound)));
@@ -293,6 +292,19 @@ impl Reaction {
     fn rejected_unanswerably(reason: String) -> Self {
         Self::rejected(Vec::new(), reason)
     }
+}
+
+/// An operator that has no roots yet tells none, and those that are held stay.
+fn read_inbound(message: wire::Inbound) -> Result<Update, String> {
+    let inbound = Inbound::from_wire(message).map_err(|e| e.to_string())?;
+    let bundle = match inbound.trust_bundle.is_empty() {
+        true => None,
+        false => {
+            let bundle = TrustBundle::from_der(&inbound.trust_bundle).map_err(|e| format!("trust_bundle{e}"))?;
+            Some(Arc::new(bundle))
+        }
+    };
+    Ok(Update::Inbound(Arc::new(inbound), bundle))
 }
 
 fn acknowledge(target: Target, resource: wire::Resource, version: Vec<u8>, rejected: String) -> wire::WatchRequest {

@@ -131,7 +131,7 @@ fn what_can_be_read_comes_into_force_and_is_acknowledged() {
     let inbound = Inbound::of(workload());
     let message = Message::Inbound(inbound.to_wire());
     let reaction = ledger.hear(response(Target::Inbound, Version::of_inbound(&inbound), message));
-    assert_eq!(reaction.apply, Some(Update::Inbound(Arc::new(inbound))));
+    assert_eq!(reaction.apply, Some(Update::Inbound(Arc::new(inbound), None)));
 }
 
 #[test]

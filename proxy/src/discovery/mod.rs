@@ -1,7 +1,6 @@
 //! The client of the operator's discovery stream: it subscribes to what the pod calls, and writes what the operator says
 //! into the directory and the proxy's own configuration. Runs on the control thread; carries no traffic of the pod.
 
-mod address;
 mod backoff;
 mod client;
 #[cfg(test)]
@@ -14,6 +13,5 @@ mod ledger;
 mod ledger_tests;
 mod metrics;
 
-pub use address::HostPort;
 pub use client::{Client, Config, Inquiry, Snapshot, Versions};
 pub use metrics::Metrics;

@@ -1,9 +1,15 @@
 //! The trust bundle: the roots that certificates of the mesh are verified with. Immutable; whoever has a newer one holds
 //! another value.
 
-use super::{certificate::CertificateFault, tls};
+use super::{
+    certificate::{CertificateFault, Validity},
+    tls,
+};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
+use std::time::SystemTime;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 /// More roots than any rotation needs; a larger bundle is a mistake.
 const MOST_ROOTS: usize = 64;
@@ -15,11 +21,22 @@ pub struct TrustBundle {
     anchors: Vec<TrustAnchor<'static>>,
 }
 
+/// A root as people know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Its subject, as RFC 4514 writes names.
+    pub subject: String,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    pub fingerprint: String,
+    /// Its last second.
+    pub not_after: SystemTime,
+}
+
 /// What cannot be a trust bundle: which item, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// It has too many roots, or none.
-    #[error("must hold 1 to {MOST_ROOTS} certificates, holds {0}")]
+    #[error(": must hold 1 to {MOST_ROOTS} certificates, holds {0}")]
     Count(usize),
     /// One bad certificate refuses the bundle whole: what would be left out could be the one in use.
     #[error("[{index}]: must be an X.509 certificate: {reason}")]
@@ -69,6 +86,16 @@ impl TrustBundle {
         &self.roots
     }
 
+    /// The roots for people; one that only rustls can read is left out.
+    pub fn describe(&self) -> Vec<Root> {
+        self.roots.iter().filter_map(|root| describe(root)).collect()
+    }
+
+    /// What a path ends at.
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
     /// Builds a path from `leaf` to a root (RFC 5280 section 6); the root's place.
     pub(super) fn verify(
         &self,
@@ -84,6 +111,14 @@ impl TrustBundle {
         let place = self.anchors.iter().position(|anchor| anchor == path.anchor());
         Ok(place.expect("a path ends at one of the anchors that it was built with"))
     }
+}
+
+fn describe(root: &[u8]) -> Option<Root> {
+    let (_, parsed) = X509Certificate::from_der(root).ok()?;
+    let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider.hash(root);
+    let fingerprint = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let not_after = Validity::read(root).ok()?.not_after;
+    Some(Root { subject: parsed.subject().to_string(), fingerprint, not_after })
 }
 
 /// Equal where the same roots stand in the same order.

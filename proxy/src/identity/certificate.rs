@@ -3,6 +3,7 @@
 use conduit_model::{IdentityError, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use webpki::EndEntityCert;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
@@ -92,4 +93,12 @@ impl Validity {
     pub fn is_over(&self, now: SystemTime) -> bool {
         now.duration_since(self.not_after).is_ok_and(|since| since >= Duration::from_secs(1))
     }
+}
+
+/// The moment in UTC, to the second (RFC 3339).
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let moment = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    moment.format(&Rfc3339).expect("a year has four digits")
 }

@@ -184,6 +184,12 @@ impl Credentials {
         &self.certified.cert
     }
 
+    /// The same in PEM (RFC 7468).
+    pub fn chain_pem(&self) -> String {
+        let pem = |certificate: &CertificateDer<'_>| pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()));
+        self.chain().iter().map(pem).collect()
+    }
+
     /// Whom peers are verified with.
     pub fn bundle(&self) -> &Arc<TrustBundle> {
         &self.bundle
@@ -199,6 +205,16 @@ impl Credentials {
         let now = self.now().map_err(|e| CertificateFault::Chain(e.to_string()))?;
         self.bundle.verify(leaf, intermediates, Side::Client.usage(), now)?;
         self.bundle.verify(leaf, intermediates, Side::Server.usage(), now)
+    }
+
+    /// The certificate with its key, as a client presents it.
+    pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {
+        self.resolver.clone()
+    }
+
+    /// By what clock certificates are valid.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Opens TLS on `stream`, a connection to `address`, with nobody but `expected`.

@@ -4,12 +4,14 @@ use super::{
     bundle::TrustBundle,
     credentials::{Credentials, CredentialsError},
     tls::{Clock, system_clock},
+    verify::system_time,
 };
 use arc_swap::ArcSwapOption;
 use conduit_model::TrustDomain;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::watch;
 
@@ -29,8 +31,12 @@ pub struct Identity {
 pub struct Progress {
     /// Certificates that were taken so far.
     pub certificates: u64,
+    /// When the last of them was.
+    pub certified: Option<SystemTime>,
     /// How often credentials were replaced, for a certificate or for a bundle.
     pub swaps: u64,
+    /// Attempts to get a certificate that failed.
+    pub failures: u64,
     /// Why the last attempt to get one failed; none where it succeeded, or where there was none yet.
     pub failure: Option<String>,
 }
@@ -52,14 +58,31 @@ impl Identity {
         self.current.load_full()
     }
 
+    /// The credentials of now, if their certificate is valid; otherwise in words what is missing.
+    ///
+    /// # Errors
+    /// There are none yet, or their time is over.
+    pub fn valid_credentials(&self) -> Result<Arc<Credentials>, &'static str> {
+        match self.credentials() {
+            None => Err("no certificate yet"),
+            Some(credentials) if credentials.is_expired(self.now()) => Err("the certificate has expired"),
+            Some(credentials) => Ok(credentials),
+        }
+    }
+
     /// The trust domain of the mesh.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.domain
     }
 
     /// By what clock certificates are valid.
-    pub fn clock(&self) -> &Clock {
+    pub(super) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What that clock shows; 1970 where it cannot tell, in which case every handshake fails by itself.
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.current_time().map_or(UNIX_EPOCH, system_time)
     }
 
     /// How getting certificates goes, and every change of it.
@@ -84,8 +107,10 @@ impl Identity {
             Some(_) | None => credentials,
         };
         self.current.store(Some(Arc::new(credentials)));
+        let now = self.now();
         self.progress.send_modify(|progress| {
             progress.certificates += 1;
+            progress.certified = Some(now);
             progress.swaps += 1;
             progress.failure = None;
         });
@@ -108,15 +133,14 @@ impl Identity {
         Ok(())
     }
 
-    /// Notes why no certificate could be got; whether that is news.
-    pub fn failed(&self, reason: &str) -> bool {
-        self.progress.send_if_modified(|progress| {
-            let news = progress.failure.as_deref() != Some(reason);
-            if news {
-                progress.failure = Some(reason.to_owned());
-            }
-            news
-        })
+    /// Notes why no certificate could be got; whether that is another reason than before.
+    pub(crate) fn failed(&self, reason: &str) -> bool {
+        let mut news = true;
+        self.progress.send_modify(|progress| {
+            progress.failures += 1;
+            news = progress.failure.replace(reason.to_owned()).as_deref() != Some(reason);
+        });
+        news
     }
 }
 

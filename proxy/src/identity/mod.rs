@@ -3,23 +3,31 @@
 
 mod bundle;
 mod certificate;
+mod certify;
 mod credentials;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+mod files;
 #[cfg(test)]
 mod handshake_tests;
 mod holder;
+pub mod metrics;
 mod operator;
+mod renew;
+mod schedule;
 mod sessions;
 mod tls;
 mod verify;
 
-pub use bundle::{BundleError, TrustBundle};
-pub use certificate::{CertificateFault, Validity};
+pub use bundle::{BundleError, Root, TrustBundle};
+pub use certificate::{CertificateFault, Validity, rfc3339};
+pub use certify::IdentityService;
 pub use credentials::{Alpn, Credentials, CredentialsError, HANDSHAKE_TIMEOUT, VerifiedPeer};
 pub use error::TlsError;
+pub use files::FileError;
 pub use holder::{Identity, Progress};
-pub use operator::{CredentialError, OperatorCredentials};
+pub use operator::{ConnectError, HostPort, Operator};
+pub use renew::run;
 pub use tls::Clock;
 pub use verify::Expected;

@@ -4,6 +4,7 @@
 //! Each connection carries one request and is closed within a bound, so that no peer can keep the kubelet's probes out.
 
 mod config;
+mod identity;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use super::logging::{LogControl, LogError};
 use crate::{
     discovery::Inquiry,
+    identity::Identity,
     upstream::{directory::Directory, own::Own},
 };
 use bytes::Bytes;
@@ -53,6 +55,7 @@ pub(super) struct Admin {
     pub(super) registry: Registry,
     pub(super) directory: Arc<Directory>,
     pub(super) own: Arc<Own>,
+    pub(super) identity: Arc<Identity>,
     pub(super) discovery: Inquiry,
     pub(super) log: LogControl,
     /// Where probes find the application: the pod's primary address, as the kubelet's own probes do.
@@ -117,11 +120,12 @@ impl Admin {
     async fn give(&self, page: Page, request: Request<Incoming>) -> Response<Full<Bytes>> {
         match page {
             Page::Ready if *self.draining.borrow() => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            Page::Ready => text(StatusCode::OK, "ready"),
+            Page::Ready => self.ready(),
             Page::Live => text(StatusCode::OK, "live"),
             Page::Metrics => self.metrics(),
             Page::Probe { port } => self.probe(port).await,
             Page::Config => self.config().await,
+            Page::Identity => json(&identity::view(&self.identity)),
             Page::LogLevel => log_level(self.log.directives()),
             Page::SetLogLevel => self.set_log_level(request.into_body()).await,
             Page::Shutdown => {
@@ -130,6 +134,17 @@ impl Admin {
                 text(StatusCode::OK, "shutting down")
             }
         }
+    }
+
+    /// Whether the proxy can take part in the mesh. One whose certificate has expired stays ready: what is not of the
+    /// mesh, and what is open, goes on.
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.identity.credentials().is_some() {
+            return text(StatusCode::OK, "ready");
+        }
+        let failure = self.identity.progress().borrow().failure.clone();
+        let reason = failure.unwrap_or_else(|| "the operator has not answered yet".to_owned());
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("no certificate yet: {reason}"))
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -153,8 +168,7 @@ impl Admin {
 
     async fn config(&self) -> Response<Full<Bytes>> {
         let snapshot = self.discovery.snapshot().await;
-        let view = config::view(&self.directory, &self.own, snapshot.as_ref());
-        respond(StatusCode::OK, "application/json", format!("{view:#}\n"))
+        json(&config::view(&self.directory, &self.own, snapshot.as_ref()))
     }
 
     async fn set_log_level(&self, body: Incoming) -> Response<Full<Bytes>> {
@@ -175,6 +189,10 @@ fn log_level(directives: Result<String, LogError>) -> Response<Full<Bytes>> {
         Err(e @ LogError::Directives { .. }) => text(StatusCode::BAD_REQUEST, e.to_string()),
         Err(e @ LogError::Unavailable(_)) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
     }
+}
+
+fn json(view: &serde_json::Value) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, "application/json", format!("{view:#}\n"))
 }
 
 fn text(status: StatusCode, line: impl Into<String>) -> Response<Full<Bytes>> {

@@ -24,7 +24,7 @@ struct Fixture {
     directory: Arc<Directory>,
     draining: watch::Sender<bool>,
     shutdown: mpsc::Receiver<()>,
-    _trust: Trust,
+    trust: Trust,
     _tasks: JoinSet<()>,
     _running: crate::discovery::fake::Running,
     _layer: Box<dyn std::any::Any>,
@@ -32,6 +32,11 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let trust = Trust::new();
+    let identity = trust.identity.clone();
+    of(trust, identity).await
+}
+
+async fn of(trust: Trust, identity: Arc<Identity>) -> Fixture {
     let nobody = "127.0.0.1:1".parse().unwrap();
     let running = client(nobody, &trust, Duration::from_secs(3600));
     let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,10 +46,12 @@ async fn fixture() -> Fixture {
     let mut registry = Registry::default();
     process::register(&mut registry, SystemTime::now());
     Metrics::new(tokio::time::Instant::now()).register(&mut registry);
+    crate::identity::metrics::register(&identity, &mut registry);
     let admin = Admin {
         registry,
         directory: running.directory.clone(),
         own: running.own.clone(),
+        identity,
         discovery: running.inquiry.clone(),
         log,
         pod_ip: "127.0.0.1".parse().unwrap(),
@@ -62,7 +69,7 @@ async fn fixture() -> Fixture {
         directory: running.directory.clone(),
         draining,
         shutdown: asked,
-        _trust: trust,
+        trust,
         _tasks: tasks,
         _running: running,
         _layer: Box::new(layer),
@@ -93,6 +100,43 @@ async fn a_proxy_is_ready_until_it_drains_and_lives_all_the_while() {
 }
 
 #[tokio::test]
+async fn a_proxy_without_a_certificate_is_not_ready_and_says_why() {
+    let trust = Trust::new();
+    let identity = Identity::with_clock(trust.authority.domain.clone(), trust.authority.clock());
+    let proxy = of(trust, identity.clone()).await;
+    let not_ready = |reason: &str| (503, format!("no certificate yet: {reason}\n"));
+    assert_eq!(proxy.ask("GET", "/ready", "").await, not_ready("the operator has not answered yet"));
+    identity.failed("connection refused");
+    assert_eq!(proxy.ask("GET", "/ready", "").await, not_ready("connection refused"));
+    let page: serde_json::Value = serde_json::from_str(&proxy.ask("GET", "/identity", "").await.1).unwrap();
+    assert_eq!((&page["identity"], &page["trustRoots"]), (&serde_json::Value::Null, &serde_json::json!([])));
+    assert_eq!(page["lastRenewalError"], "connection refused");
+
+    let authority = &proxy.trust.authority;
+    identity.set(authority.make(authority.request("web"), authority.bundle())).unwrap();
+    assert_eq!(proxy.ask("GET", "/ready", "").await, (200, "ready\n".into()));
+    authority.clock.advance(Duration::from_secs(48 * 3600));
+    assert_eq!(proxy.ask("GET", "/ready", "").await.0, 200, "what is open goes on");
+}
+
+#[tokio::test]
+async fn the_identity_shows_the_certificate_and_the_roots_and_no_key() {
+    let proxy = fixture().await;
+    let (status, text) = proxy.ask("GET", "/identity", "").await;
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &page["identity"]), (200, &serde_json::json!("spiffe://cluster.local/ns/shop/sa/web")));
+    let pem = page["certificateChainPem"].as_str().unwrap();
+    assert_eq!(pem.matches("-----BEGIN CERTIFICATE-----").count(), 2, "with the issuer's: {pem}");
+    let credentials = proxy.trust.identity.credentials().unwrap();
+    assert_eq!(page["notAfter"], crate::identity::rfc3339(credentials.not_after()));
+    assert!(page["notBefore"].as_str().unwrap().ends_with('Z'));
+    let root = &page["trustRoots"][0];
+    assert_eq!((&root["subject"], root["fingerprint"].as_str().unwrap().len()), (&serde_json::json!("CN=root"), 64));
+    assert_eq!((&page["renewals"], &page["lastRenewalError"]), (&serde_json::json!(1), &serde_json::Value::Null));
+    assert!(!text.contains("PRIVATE"), "{text}");
+}
+
+#[tokio::test]
 async fn a_probe_tells_whether_the_application_accepts_connections() {
     let proxy = fixture().await;
     let application = proxy.application.local_addr().unwrap();
@@ -108,6 +152,15 @@ async fn metrics_of_every_room_are_on_one_page() {
     let (status, page) = fixture().await.ask("GET", "/metrics", "").await;
     assert_eq!(status, 200);
     assert!(page.contains("\nproxy_build_info{") && page.contains("\nconduit_discovery_connected 0\n"), "{page}");
+    assert!(
+        page.contains("\nidentity_cert_expiration_timestamp_seconds 1")
+            || page.contains("\nidentity_cert_expiration_timestamp_seconds 2"),
+        "{page}"
+    );
+    assert!(
+        page.contains("\nidentity_cert_refresh_timestamp_seconds ")
+            && page.contains("\nidentity_cert_refreshes_total 1\n")
+    );
     assert!(page.ends_with("# EOF\n"));
 }
 
