@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::{Cluster, eventually},
+    metrics::Admin,
     tool::{self, CHART},
     workload,
 };
@@ -10,14 +11,18 @@ use conduit_crds::{ServiceProfile, ServiceProfileSpec};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use serde_json::json;
 use std::time::Duration;
 
 /// The namespace and the name of the release.
 pub const SYSTEM: &str = "conduit";
 /// The Deployment of the control plane.
 pub const OPERATOR: &str = "conduit-operator";
+
+/// The port of the operator's metrics.
+const METRICS_PORT: u16 = 9990;
 
 /// Installs Conduit, or upgrades it to these values, and waits until its operator is ready.
 ///
@@ -73,6 +78,40 @@ pub async fn operators(cluster: &Cluster) -> Result<Vec<Pod>> {
     let pods = api.list(&ListParams::default().labels(&selector)).await?.items;
     ensure!(!pods.is_empty(), "no pod has the label {selector}");
     Ok(pods)
+}
+
+/// The sum, over all operators, of a counter of theirs.
+///
+/// # Errors
+/// Where one does not answer.
+pub async fn counter(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let mut sum = 0.0;
+    for pod in operators(cluster).await? {
+        sum += Admin::connect_to(&api, &pod.name_any(), METRICS_PORT).await?.scrape().await?.sum(name, labels);
+    }
+    Ok(sum)
+}
+
+/// Sets how many operators there are, and waits until Kubernetes has as many.
+///
+/// # Errors
+/// What is missing.
+pub async fn scale(cluster: &Cluster, replicas: u32) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let patch = json!({"spec": {"replicas": replicas}});
+    deployments.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    if replicas > 0 {
+        return ready(cluster).await;
+    }
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), SYSTEM);
+    let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
+    eventually("no operator is left", Duration::from_secs(30), || async {
+        let left = pods.list(&selector).await?.items.len();
+        ensure!(left == 0, "{left} are");
+        Ok(())
+    })
+    .await
 }
 
 /// Kills every operator at once, as a power cut would, and waits until Kubernetes has them gone.

@@ -5,9 +5,12 @@
 //! user sees.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod attack;
+pub mod capture;
 pub mod case;
 pub mod cluster;
 pub mod command;
+pub mod identity;
 pub mod installation;
 pub mod manifest;
 pub mod metrics;

@@ -102,3 +102,42 @@ spec:
 "
     )
 }
+
+/// The same manifest, whose pods are kept out of the mesh by their own label.
+pub fn plain(yaml: &str) -> String {
+    yaml.replace("labels: {app: ", "labels: {conduit.io/inject: disabled, app: ")
+}
+
+/// The same manifest, whose pods have these further fields of their `spec`, such as `nodeName: node2`. Further lines of one
+/// are indented as in a Pod.
+pub fn also(yaml: &str, fields: &str) -> String {
+    let lines = yaml.lines().flat_map(|line| {
+        let here = line.trim_start().starts_with("terminationGracePeriodSeconds:");
+        let indent = line.len() - line.trim_start().len();
+        let deeper = " ".repeat(indent.saturating_sub(2));
+        let added = fields.lines().enumerate().map(move |(number, field)| match number {
+            0 => format!("{deeper}  {field}"),
+            _ => format!("{deeper}{field}"),
+        });
+        added.take(if here { usize::MAX } else { 0 }).chain([line.to_owned()]).collect::<Vec<_>>()
+    });
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_added_to_the_pods_of_a_deployment_and_to_a_pod() {
+        let deployment = also(&client("a"), "nodeName: node2");
+        assert!(deployment.contains("\n      nodeName: node2\n      terminationGracePeriodSeconds"), "{deployment}");
+        let pod = also(&pod("a", "[]", ""), "volumes:\n  - {name: kept}");
+        assert!(pod.contains("\n  volumes:\n  - {name: kept}\n  terminationGracePeriodSeconds"), "{pod}");
+    }
+
+    #[test]
+    fn a_plain_pod_says_so_itself() {
+        assert!(plain(&client("a")).contains("metadata: {labels: {conduit.io/inject: disabled, app: a}}"));
+    }
+}

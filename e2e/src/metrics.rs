@@ -7,7 +7,8 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use kube::api::Portforwarder;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::Portforwarder};
 use std::collections::BTreeMap;
 
 /// The port of a proxy's admin server.
@@ -93,8 +94,16 @@ impl Admin {
     /// # Errors
     /// Where the pod has no proxy, or its proxy does not answer.
     pub async fn connect(case: &Case, pod: &str) -> Result<Self> {
-        let mut forward = case.pods().portforward(pod, &[ADMIN_PORT]).await?;
-        let stream = forward.take_stream(ADMIN_PORT).context("no stream to the port")?;
+        Self::connect_to(&case.pods(), pod, ADMIN_PORT).await
+    }
+
+    /// Connects through the API server to another port that answers in the same way, such as the operator's.
+    ///
+    /// # Errors
+    /// Where nothing answers there.
+    pub async fn connect_to(pods: &Api<Pod>, pod: &str, port: u16) -> Result<Self> {
+        let mut forward = pods.portforward(pod, &[port]).await?;
+        let stream = forward.take_stream(port).context("no stream to the port")?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self { sender, _forward: forward })

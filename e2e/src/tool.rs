@@ -13,7 +13,11 @@ pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/conduit");
 /// The address of the outside: TEST-NET-1 of RFC 5737, so that nothing can leave the machine.
 pub const OUTSIDE: &str = "192.0.2.1";
 
-fn tool(arguments: &[&str]) -> Result<Command> {
+/// `hack/cluster`, ready to be run; it ends when it is dropped.
+///
+/// # Errors
+/// Where nobody says which cluster.
+pub(crate) fn command(arguments: &[&str]) -> Result<Command> {
     ensure!(env::var_os("CLUSTER").is_some(), "CLUSTER must name the cluster: run the cases by `make e2e`");
     let mut command = Command::new(TOOL);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
@@ -25,10 +29,23 @@ fn tool(arguments: &[&str]) -> Result<Command> {
 /// # Errors
 /// What it printed, where it failed.
 pub async fn run(arguments: &[&str]) -> Result<String> {
-    let output = tool(arguments)?.output().await.with_context(|| format!("{TOOL} cannot be run"))?;
+    let output = command(arguments)?.output().await.with_context(|| format!("{TOOL} cannot be run"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     ensure!(output.status.success(), "`{}`: {}\n{stdout}\n{stderr}", arguments.join(" "), output.status);
+    Ok(stdout)
+}
+
+/// Runs `conduit` (whose path is in `CONDUIT`) and gives what it printed.
+///
+/// # Errors
+/// What it printed, where it failed.
+pub async fn conduit(arguments: &[&str]) -> Result<String> {
+    let program = env::var("CONDUIT").context("CONDUIT must be the path of conduit: run `make e2e`")?;
+    let output = Command::new(&program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "`conduit {}`: {}\n{stdout}\n{stderr}", arguments.join(" "), output.status);
     Ok(stdout)
 }
 
@@ -62,7 +79,7 @@ impl Outside {
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let program =
             env::var("CONDUIT_DEMO").context("CONDUIT_DEMO must be the path of conduit-demo: run `make e2e`")?;
-        let server = tool(&[&["outside", "--", &program], arguments].concat())?
+        let server = command(&[&["outside", "--", &program], arguments].concat())?
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -47,11 +47,24 @@ impl Case {
     /// # Errors
     /// Where there is no such pod.
     pub async fn traffic(&self, app: &str, target: &str, rate: u32) -> Result<Traffic> {
+        self.load(app, target, rate, &["--new-connections", "10"]).await
+    }
+
+    /// The same, one request after the other on one connection.
+    ///
+    /// # Errors
+    /// Where there is no such pod.
+    pub async fn traffic_on_one_connection(&self, app: &str, target: &str, rate: u32) -> Result<Traffic> {
+        self.load(app, target, rate, &["--connections", "1"]).await
+    }
+
+    async fn load(&self, app: &str, target: &str, rate: u32, further: &[&str]) -> Result<Traffic> {
         let pod = self.pod(app).await?.metadata.name.context("a pod without a name")?;
         let of_rate = rate.to_string();
         let command = [
             &[PROGRAM, "load", "--json", "--until-input", "--target", target, "--rate", &of_rate][..],
-            &["--duration", LIMIT, "--mix", "get,post", "--new-connections", "10"],
+            &["--duration", LIMIT, "--mix", "get,post"],
+            further,
         ];
         let mut process = self.start(&pod, &command.concat()).await?;
         let input = process.stdin().context("no standard input")?;
