@@ -13,7 +13,7 @@ use crate::{
 use conduit_model::{Admission, Inbound, InboundPort, ObjectRef, Protocol, Route, ServicePort, SpiffeId};
 use http::Request;
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     net::IpAddr,
     rc::{Rc, Weak},
@@ -50,8 +50,9 @@ pub(super) enum Secured {
 #[derive(Debug)]
 pub(super) struct ClientSeries {
     pub(super) accepted: Arc<TcpSeries>,
-    /// As the port's services.
-    services: Vec<Rc<HttpSeries>>,
+    secured: Secured,
+    /// As the port's services; made for the first request, for most who come without an identity send none.
+    services: OnceCell<Vec<Rc<HttpSeries>>>,
 }
 
 impl Port {
@@ -113,25 +114,27 @@ impl Port {
         if clients.len() == clients.capacity() {
             clients.retain(|_, client| client.strong_count() > 0);
         }
-        let new = Rc::new(self.series(secured));
+        let labels = Labels::own(self.number(), None, secured.tls());
+        let accepted = TcpSeries::new(&self.metrics, Peer::Source, &labels);
+        let new = Rc::new(ClientSeries { accepted, secured: secured.clone(), services: OnceCell::new() });
         clients.insert(secured.clone(), Rc::downgrade(&new));
         new
     }
 
-    fn series(&self, secured: &Secured) -> ClientSeries {
-        let (number, metrics) = (self.config.as_ref().map(|config| config.port), &self.metrics);
-        let tls = match secured {
-            Secured::By(id) => Tls::Peer(id),
-            Secured::Not(why) => Tls::None(*why),
-        };
-        let http = |service| Rc::new(HttpSeries::new(&metrics.http, Labels::own(number, service, tls)));
-        ClientSeries {
-            accepted: TcpSeries::new(metrics, Peer::Source, &Labels::own(number, None, tls)),
-            services: match self.config.as_ref().map_or(&[][..], |config| &config.services) {
+    fn number(&self) -> Option<u16> {
+        self.config.as_ref().map(|config| config.port)
+    }
+
+    /// What counts the requests of `client`, one of this port's, service by service.
+    fn services<'c>(&self, client: &'c ClientSeries) -> &'c [Rc<HttpSeries>] {
+        client.services.get_or_init(|| {
+            let labels = |service| Labels::own(self.number(), service, client.secured.tls());
+            let http = |service| Rc::new(HttpSeries::new(&self.metrics.http, labels(service)));
+            match self.config.as_ref().map_or(&[][..], |config| &config.services) {
                 [] => vec![http(None)],
                 known => known.iter().map(|known| http(Some(&known.service))).collect(),
-            },
-        }
+            }
+        })
     }
 
     /// The route that a request of `client`, one of this port's, takes, and the series of the Service that it is for.
@@ -145,7 +148,7 @@ impl Port {
         let index = meant.and_then(|meant| known.iter().position(|known| std::ptr::eq(known, meant))).unwrap_or(0);
         let routes = meant.map_or(&[][..], |meant| &meant.routes);
         let route = route_index(routes, request.method(), request.uri().path());
-        (&self.routes[index][route], &client.services[index])
+        (&self.routes[index][route], &self.services(client)[index])
     }
 }
 
@@ -155,6 +158,13 @@ impl Secured {
         match client {
             Client::Peer(peer) => Self::By(peer.id().clone()),
             Client::Unverified(_) => Self::Not(NoTls::NotFromRemote),
+        }
+    }
+
+    fn tls(&self) -> Tls<'_> {
+        match self {
+            Self::By(id) => Tls::Peer(id),
+            Self::Not(why) => Tls::None(*why),
         }
     }
 }

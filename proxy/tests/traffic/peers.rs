@@ -117,6 +117,7 @@ fn whoever_cannot_prove_an_identity_of_the_mesh_gets_nothing_and_no_plaintext_ei
         wait_for(&proxy.metrics, "conduit_tls_handshakes_total", &["result=\"failed\""], 2.0).await;
         let failed = ["peer=\"src\"", "tls=\"no_identity\"", "no_tls_reason=\"handshake_failed\""];
         wait_for(&proxy.metrics, "tcp_close_total", &failed, 2.0).await;
+        assert!(!shown(&proxy.metrics).contains("\nrequest_total{"), "there was no request");
         assert_eq!(sum(&proxy.metrics, "tcp_open_total", &["peer=\"dst\""]), 0.0, "the application was not reached");
     });
 }
@@ -193,5 +194,34 @@ fn a_half_closed_peer_hears_the_rest_and_a_reset_of_the_application_reaches_it()
         peer.write_all(b"PING").await.unwrap();
         let error = peer.read_u8().await.unwrap_err();
         assert_ne!(error.kind(), io::ErrorKind::NotConnected);
+    });
+}
+
+#[test]
+fn a_handshake_that_does_not_go_on_is_given_up() {
+    run(async {
+        let application = echo_version().await;
+        let proxy = InboundProxy::before(application, Protocol::Detect);
+        let client = proxy.authority.credentials("client");
+        // What the client says first, and nothing else, reaches the proxy.
+        let (near, mut far) = tokio::io::duplex(16 * 1024);
+        let web = proxy.authority.domain.identity("shop", "web");
+        let hello = async {
+            let mut hello = vec![0; 16 * 1024];
+            let length = far.read(&mut hello).await.unwrap();
+            hello[..length].to_vec()
+        };
+        let hello = tokio::select! {
+            _ = client.connect(near, proxy.address.ip(), &web, Alpn::Tcp) => panic!("nobody has answered"),
+            hello = hello => hello,
+        };
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        assert!(stream.read_u8().await.is_ok(), "the proxy answers");
+        tokio::time::pause();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        let timeout = ["result=\"failed\"", "reason=\"timeout\""];
+        assert_eq!(sum(&proxy.metrics, "conduit_tls_handshakes_total", &timeout), 1.0);
     });
 }
