@@ -112,6 +112,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         issuer: issuing,
         lifetimes,
         bundle,
+        served_until: Box::new(|_| {}),
     };
     let listeners = Listeners::bind(flags).await?;
     let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;

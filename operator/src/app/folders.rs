@@ -72,6 +72,7 @@ pub(super) async fn run(flags: &Flags, manifests: &Path, identity: &Path) -> any
         lifetimes,
         // The file is all that anybody hears of.
         bundle: watch::Sender::new(None),
+        served_until: Box::new(|_| {}),
     };
     let listeners = Listeners::bind(flags).await?;
     let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;

@@ -35,6 +35,8 @@ pub(super) struct Parts {
     pub(super) lifetimes: Lifetimes,
     /// Who hears of the roots, in PEM.
     pub(super) bundle: watch::Sender<Option<Arc<str>>>,
+    /// Who hears until when what both serve with is valid.
+    pub(super) served_until: Box<dyn Fn(OffsetDateTime) + Send>,
 }
 
 /// Where both are served.
@@ -76,7 +78,7 @@ pub(super) fn start(
     listeners: Listeners,
     parts: Parts,
 ) -> anyhow::Result<Mesh> {
-    let Parts { index, credentials, issuer, lifetimes, bundle } = parts;
+    let Parts { index, credentials, issuer, lifetimes, bundle, served_until } = parts;
     let trust_domain = &flags.identity.trust_domain;
     let serving = Arc::new(ServingCertificate::default());
     let clients = Arc::new(MeshClients::new(trust_domain.clone(), Arc::clone(&serving), b"h2"));
@@ -88,6 +90,7 @@ pub(super) fn start(
         clients: Arc::clone(&clients),
         index: index.clone(),
         bundle,
+        served_until,
         now: OffsetDateTime::now_utc,
     };
     tasks.spawn("what follows the issuer", following.run(tasks.closing()));

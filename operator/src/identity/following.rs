@@ -35,6 +35,8 @@ pub struct Following {
     pub index: Index,
     /// Who hears of the roots, in PEM.
     pub bundle: watch::Sender<Option<Arc<str>>>,
+    /// Who hears until when what is served is valid.
+    pub served_until: Box<dyn Fn(OffsetDateTime) + Send>,
     /// The wall clock.
     pub now: fn() -> OffsetDateTime,
 }
@@ -111,6 +113,7 @@ impl Following {
                 return Err(FollowingError::Issuer(issuer.validity()));
             }
             self.serving.serve(&leaf)?;
+            (self.served_until)(leaf.not_after());
             let renewal = renewal(now, leaf.not_after());
             tracing::info!(not_after = %leaf.not_after(), %renewal, "identity and discovery serve a new certificate");
             followed.renewal = Some(renewal);
@@ -138,4 +141,95 @@ fn renewal(now: OffsetDateTime, not_after: OffsetDateTime) -> OffsetDateTime {
 fn wait(due: Option<OffsetDateTime>, now: OffsetDateTime) -> Duration {
     let left = due.map_or(CHECK, |due| Duration::try_from(due - now).unwrap_or_default());
     left.clamp(Duration::from_secs(1), CHECK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::fake::FakeMesh;
+    use std::sync::Mutex;
+    use time::Duration as Span;
+
+    /// What follows nobody yet, and the ends of all that it serves with.
+    fn following() -> (Following, Arc<Mutex<Vec<OffsetDateTime>>>) {
+        let serving = Arc::new(ServingCertificate::default());
+        let clients = MeshClients::new("cluster.local".parse().unwrap(), Arc::clone(&serving), b"h2");
+        let ends: Arc<Mutex<Vec<_>>> = Arc::default();
+        let told = Arc::clone(&ends);
+        let following = Following {
+            issuer: watch::channel(None).1,
+            names: BTreeSet::from(["localhost".to_owned()]),
+            lifetime: Span::hours(10),
+            serving,
+            clients: Arc::new(clients),
+            index: Index::new("cluster.local"),
+            bundle: watch::Sender::new(None),
+            served_until: Box::new(move |end| told.lock().unwrap().push(end)),
+            now: OffsetDateTime::now_utc,
+        };
+        (following, ends)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_trusted_and_served_follows_the_issuer() {
+        let (mut following, _) = following();
+        let (issuer, issuing) = watch::channel(None);
+        following.issuer = issuing;
+        let mut heard = following.bundle.subscribe();
+        let (index, serving) = (following.index.clone(), Arc::clone(&following.serving));
+        let closing = CancellationToken::new();
+        let running = tokio::spawn(following.run(closing.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!serving.is_loaded() && index.view().trust_bundle().is_empty());
+        for mesh in [FakeMesh::new(), FakeMesh::new()] {
+            issuer.send_replace(Some(Arc::clone(&mesh.issuer)));
+            heard.changed().await.unwrap();
+            assert_eq!(heard.borrow().as_deref(), Some(mesh.issuer.trust_bundle().to_pem().as_str()));
+            assert_eq!(index.view().trust_bundle(), mesh.issuer.trust_bundle().roots());
+            assert!(serving.is_loaded());
+        }
+        closing.cancel();
+        running.await.unwrap();
+    }
+
+    #[test]
+    fn a_serving_certificate_is_renewed_at_seven_tenths_of_its_life_and_when_the_issuer_changes() {
+        let (one, other) = (FakeMesh::new().issuer, FakeMesh::new().issuer);
+        let (following, ends) = following();
+        let mut followed = Followed::default();
+        let begun = OffsetDateTime::now_utc();
+        // Hours since the beginning, the issuer then, and how many certificates there have been.
+        for (hours, issuer, certificates) in [(0, &one, 1), (6, &one, 1), (7, &one, 2), (8, &one, 2), (8, &other, 3)] {
+            following.advance(&mut followed, issuer, begun + Span::hours(hours)).unwrap();
+            assert_eq!(ends.lock().unwrap().len(), certificates, "after {hours} hours");
+        }
+        let expected = [10, 17, 18].map(|hours| begun + Span::hours(hours));
+        assert_eq!(*ends.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn an_issuer_that_has_ended_serves_nothing_and_what_was_served_before_stays() {
+        let issuer = FakeMesh::new().issuer;
+        let (following, ends) = following();
+        let mut followed = Followed::default();
+        let error = following.advance(&mut followed, &issuer, issuer.validity().not_after).unwrap_err();
+        assert!(error.to_string().starts_with("the issuer is not valid at this time, from "), "{error}");
+        assert!(!following.serving.is_loaded() && ends.lock().unwrap().is_empty());
+        assert_eq!(following.index.view().trust_bundle(), issuer.trust_bundle().roots(), "trust does not depend on it");
+        following.advance(&mut followed, &issuer, OffsetDateTime::now_utc()).unwrap();
+        assert!(following.serving.is_loaded());
+    }
+
+    #[test]
+    fn the_wait_is_until_the_renewal_but_never_nothing_and_never_longer_than_an_hour() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        for (due, expected) in [
+            (None, CHECK),
+            (Some(now + Span::days(1)), CHECK),
+            (Some(now + Span::minutes(1)), Duration::from_secs(60)),
+            (Some(now - Span::days(1)), Duration::from_secs(1)),
+        ] {
+            assert_eq!(wait(due, now), expected);
+        }
+    }
 }

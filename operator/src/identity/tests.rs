@@ -1,21 +1,17 @@
-//! Signing requests in, certificates or refusals out, over the service itself; and what follows the issuer.
+//! Signing requests in, certificates or refusals out, over the service itself.
 
 use super::*;
 use crate::{
-    credential::{
-        MeshClients,
-        fake::{FakeMesh, FakeTokens, signing_request},
-    },
+    credential::fake::{FakeMesh, FakeTokens, signing_request},
     index::{Index, manifests::objects},
     issuer::{Issuer, Lifetimes, PodBinding, settle},
 };
 use conduit_model::wire::identity::{
     CertifyRequest, CertifyResponse, identity_client::IdentityClient, identity_server::IdentityServer,
 };
-use conduit_webhook_certs::ServingCertificate;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -197,43 +193,4 @@ async fn more_calls_at_a_time_than_allowed_are_told_to_come_again() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     drop(slow);
     assert!(operator.certify("Bearer web-1", request(|_| {})).await.is_ok());
-}
-
-/// What follows an issuer, and what it has made of it.
-fn following(issuer: watch::Receiver<Option<Arc<Issuer>>>) -> (Following, watch::Receiver<Option<Arc<str>>>) {
-    let serving = Arc::new(ServingCertificate::default());
-    let clients = MeshClients::new("cluster.local".parse().unwrap(), Arc::clone(&serving), b"h2");
-    let (bundle, heard) = watch::channel(None);
-    let following = Following {
-        issuer,
-        names: BTreeSet::from(["localhost".to_owned()]),
-        lifetime: Duration::HOUR,
-        serving,
-        clients: Arc::new(clients),
-        index: Index::new("cluster.local"),
-        bundle,
-        now: OffsetDateTime::now_utc,
-    };
-    (following, heard)
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_trusted_and_served_follows_the_issuer() {
-    let (one, other) = (mesh(), mesh());
-    let (issuer, issuing) = watch::channel(None);
-    let (following, mut heard) = following(issuing);
-    let (index, serving) = (following.index.clone(), Arc::clone(&following.serving));
-    let closing = CancellationToken::new();
-    let running = tokio::spawn(following.run(closing.clone()));
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert!(!serving.is_loaded() && index.view().trust_bundle().is_empty());
-    for mesh in [&one, &other] {
-        issuer.send_replace(Some(Arc::clone(&mesh.issuer)));
-        heard.changed().await.unwrap();
-        assert_eq!(heard.borrow().as_deref(), Some(mesh.issuer.trust_bundle().to_pem().as_str()));
-        assert_eq!(index.view().trust_bundle(), mesh.issuer.trust_bundle().roots());
-        assert!(serving.is_loaded());
-    }
-    closing.cancel();
-    running.await.unwrap();
 }

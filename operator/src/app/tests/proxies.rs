@@ -94,7 +94,9 @@ impl Operator {
         let (identity, discovery) = (address(&listeners.identity), address(&listeners.discovery));
         let flags = Flags::parse_from(["conduit-operator", "--manifests=x", "--identity-dir=x"]);
         let credentials = Arc::new(TokensFile::new(folder.path().join(TOKENS)));
-        let parts = mesh::Parts { index, credentials, issuer: issuing, lifetimes, bundle: watch::Sender::new(None) };
+        let bundle = watch::Sender::new(None);
+        let served_until = Box::new(|_| {});
+        let parts = mesh::Parts { index, credentials, issuer: issuing, lifetimes, bundle, served_until };
         let (mut tasks, mut registry) = (Tasks::new(), admin::registry());
         let mesh = mesh::start(&mut tasks, &flags, &mut registry, listeners, parts).unwrap();
         while !mesh.conditions.iter().all(|condition| (condition.met)()) {
