@@ -1,10 +1,16 @@
 //! What is made of the API server's answers, and that all of them may be missing.
 
+use conduit_operator::inject::{DISABLED, ENABLED, INJECT_LABEL, PROXY_CONTAINER, VERSION_ANNOTATION};
 use http::{Request, Response, StatusCode};
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::installation::definition;
+use super::namespace::{AGE, CONNECTED, stream_of};
 use super::*;
+use crate::check::installed::{Admission, Definition};
+use crate::check::proxies::Stream;
+use crate::exposition::Exposition;
 
 /// A cluster that answers each method and path as told.
 fn gatherer(answer: impl Fn(&str, &str) -> (u16, Value) + Clone + Send + 'static) -> Gatherer {
