@@ -2,12 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+#[path = "../src/identity/fake.rs"]
+mod fake;
+#[path = "../src/identity/fake_operator.rs"]
+mod fake_operator;
+
+use conduit_proxy::identity::{Clock, Credentials, Identity, TrustBundle};
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 
 /// Longer than a proxy takes to start or end; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,12 +60,12 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts a proxy, which serves when this returns.
-    fn start(ports: [u16; 3]) -> Self {
-        let running = Self(meshed(ports).spawn().unwrap());
+    /// Starts a proxy, which answers `path` with 200 when this returns.
+    fn start(mut command: Command, admin: u16, path: &str) -> Self {
+        let running = Self(command.spawn().unwrap());
         let started = Instant::now();
-        while ask(ports[2], "GET", "/live").is_none() {
-            assert!(started.elapsed() < PATIENCE, "the proxy does not serve");
+        while ask(admin, "GET", path).is_none() {
+            assert!(started.elapsed() < PATIENCE, "no 200 from {path}");
             std::thread::yield_now();
         }
         running
@@ -137,7 +145,7 @@ fn an_argument_that_it_does_not_know_is_refused_and_the_version_is_told() {
 fn without_an_operator_it_serves_and_is_not_ready_and_each_way_to_end_it_ends_it_in_order() {
     for end in ["TERM", "INT", "/shutdown"] {
         let ports = free_ports();
-        let running = Running::start(ports);
+        let running = Running::start(meshed(ports), ports[2], "/live");
         assert_eq!(ask(ports[2], "GET", "/ready"), None, "it has no certificate");
         let metrics = ask(ports[2], "GET", "/metrics").unwrap();
         assert!(metrics.contains("\nconduit_discovery_connected 0\n"), "{metrics}");
@@ -148,4 +156,32 @@ fn without_an_operator_it_serves_and_is_not_ready_and_each_way_to_end_it_ends_it
         let (code, log) = running.ended();
         assert_eq!((code, log.contains("drained")), (Some(0), true), "by {end}: {log}");
     }
+}
+
+#[tokio::test]
+async fn with_an_operator_that_certifies_it_is_ready_and_shows_its_identity() {
+    let (authority, mut tasks) = (Arc::new(fake::Authority::new()), JoinSet::new());
+    let operator = fake_operator::serve(&authority, "127.0.0.1", &mut tasks).await;
+    // The operator goes on beside what waits.
+    tokio::task::spawn_blocking(move || certified(operator, &authority.root_pem())).await.unwrap();
+}
+
+fn certified(operator: SocketAddr, root: &str) {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("ca.crt"), root).unwrap();
+    std::fs::write(files.path().join("token"), "good\n").unwrap();
+    let ports = free_ports();
+    let mut command = meshed(ports);
+    command
+        .env("CONDUIT_PROXY_IDENTITY_ADDRESS", operator.to_string())
+        .env("CONDUIT_PROXY_TRUST_FILE", files.path().join("ca.crt"))
+        .env("CONDUIT_PROXY_TOKEN_FILE", files.path().join("token"));
+    let running = Running::start(command, ports[2], "/ready");
+    let identity = ask(ports[2], "GET", "/identity").unwrap();
+    assert!(identity.contains("\"spiffe://cluster.local/ns/shop/sa/web\""), "{identity}");
+    let metrics = ask(ports[2], "GET", "/metrics").unwrap();
+    assert!(metrics.contains("\nidentity_cert_refreshes_total 1\n"), "{metrics}");
+    running.signal("TERM");
+    let (code, log) = running.ended();
+    assert_eq!((code, log.contains("identity: certified")), (Some(0), true), "{log}");
 }

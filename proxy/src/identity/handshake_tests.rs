@@ -7,7 +7,7 @@ use super::{
 };
 use conduit_model::SpiffeId;
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
-use rustls::HandshakeKind;
+use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 use std::{net::IpAddr, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -140,6 +140,45 @@ async fn a_client_without_a_certificate_a_mesh_protocol_or_tls_13_gets_nothing()
         let [as_client, _] = verdicts(&proxy, &impostor().offering(alpn), &id).await;
         assert_eq!(as_client.unwrap_err().reason(), "no_mesh_alpn", "{alpn:?}");
     }
+}
+
+/// A ClientHello of TLS 1.2 (RFC 5246 section 7.4.1.2) that offers the mesh's HTTP/2, for which it takes no certificate yet.
+fn hello_of_tls_12() -> Vec<u8> {
+    let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes(), &(body.len() as u16).to_be_bytes(), body].concat();
+    let alpn = [&[0, 11, 10][..], b"conduit/h2"].concat();
+    // secp256r1; ECDSA with SHA-256; ALPN.
+    let extensions = [extension(10, &[0, 2, 0, 23]), extension(13, &[0, 2, 4, 3]), extension(16, &alpn)].concat();
+    // TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; no compression.
+    let fixed = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0xc0, 0x2b], &[1, 0]].concat();
+    let body = [&fixed[..], &(extensions.len() as u16).to_be_bytes(), &extensions].concat();
+    let message = [&[1, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat();
+    [&[22, 3, 1][..], &(message.len() as u16).to_be_bytes(), &message].concat()
+}
+
+#[tokio::test]
+async fn a_client_of_tls_12_hears_that_its_version_is_not_spoken() {
+    let mesh = Authority::new();
+    let (mut near, far) = duplex(64 * 1024);
+    near.write_all(&hello_of_tls_12()).await.unwrap();
+    let error = mesh.credentials("api").accept(far).await.unwrap_err();
+    assert!(error.to_string().contains("peer is incompatible"), "{error}");
+    let mut answer = Vec::new();
+    near.read_to_end(&mut answer).await.unwrap();
+    // A fatal alert, protocol_version (RFC 8446 section 6).
+    assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "{answer:?}");
+}
+
+#[tokio::test]
+async fn proxies_speak_tls_13_with_the_post_quantum_group_and_name_no_host() {
+    let mesh = Authority::new();
+    let (web, api) = (mesh.credentials("web"), mesh.credentials("api"));
+    let (near, far) = duplex(64 * 1024);
+    let (client, server) = tokio::join!(web.connect(near, ADDRESS, api.id(), Alpn::Tcp), api.accept(far));
+    let (client, (server, ..)) = (client.unwrap(), server.unwrap());
+    let (_, connection) = client.get_ref();
+    assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(connection.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+    assert_eq!(server.get_ref().1.server_name(), None);
 }
 
 #[tokio::test]

@@ -151,3 +151,36 @@ impl fmt::Debug for Identity {
         f.debug_struct("Identity").field("current", &current).field("progress", &progress).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::fake::{Authority, bundle};
+
+    #[test]
+    fn a_bundle_replaces_the_credentials_only_where_it_is_another() {
+        let mesh = Authority::new();
+        let identity = mesh.identity("web");
+        let first = identity.credentials().unwrap();
+        identity.trust(mesh.bundle()).unwrap();
+        assert!(Arc::ptr_eq(&first, &identity.credentials().unwrap()));
+        let both = bundle(&[&mesh, &mesh.successor()]);
+        identity.trust(both.clone()).unwrap();
+        let second = identity.credentials().unwrap();
+        assert_eq!((second.bundle(), second.chain()), (&both, first.chain()));
+        assert_eq!(identity.progress().borrow().swaps, 2);
+    }
+
+    #[test]
+    fn what_was_streamed_stays_in_force_unless_the_new_certificate_does_not_lead_to_it() {
+        let (mesh, later) = (Authority::new(), Authority::new());
+        let identity = Identity::with_clock(mesh.domain.clone(), mesh.clock());
+        let both = bundle(&[&mesh, &mesh.successor()]);
+        identity.trust(both.clone()).unwrap();
+        assert!(identity.credentials().is_none(), "a bundle alone proves nothing");
+        identity.set(mesh.make(mesh.request("web"), mesh.bundle())).unwrap();
+        assert_eq!(identity.credentials().unwrap().bundle(), &both);
+        identity.set(later.make(later.request("web"), later.bundle())).unwrap();
+        assert_eq!(identity.credentials().unwrap().bundle(), &later.bundle());
+    }
+}

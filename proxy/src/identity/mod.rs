@@ -8,6 +8,8 @@ mod credentials;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fake_operator;
 mod files;
 #[cfg(test)]
 mod handshake_tests;
