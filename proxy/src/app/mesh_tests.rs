@@ -3,6 +3,7 @@
 
 use crate::{
     discovery::fake::{Operator, Stream, Trust, client},
+    identity::Identity,
     listen::{
         drain,
         original::OriginalDestination,
@@ -87,6 +88,8 @@ async fn requests_go_where_the_operator_says_also_while_it_is_away() {
         listeners: vec![listener],
         original: OriginalDestination::Fixed(service()),
         directory: running.directory.clone(),
+        identity: Identity::new("cluster.local".parse().unwrap()),
+        pod_ips: Vec::new(),
         metrics: record::Metrics::new(),
         drain,
         discovery_timeout: 10 * SECOND,

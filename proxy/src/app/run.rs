@@ -61,6 +61,8 @@ impl Traffic {
             listeners: listeners.outbound,
             original: OriginalDestination::Redirected,
             directory: self.directory.clone(),
+            identity: self.identity.clone(),
+            pod_ips: settings.pod_ips.clone(),
             metrics: self.metrics.clone(),
             drain: self.drain.clone(),
             discovery_timeout: settings.discovery_timeout,
@@ -111,8 +113,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn control(settings: Settings, listeners: Listeners, log: LogControl, started: SystemTime) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("cannot handle signals")?;
-    let (directory, wanted) = Directory::new();
     let own = Own::new();
+    let (directory, wanted) = Directory::new(own.clone());
     let identity = Identity::new(settings.trust_domain.clone());
     let traffic = record::Metrics::new();
 

@@ -178,6 +178,7 @@ async fn without_an_identity_no_stream_is_opened_and_connections_do_not_wait_for
     let running = client_of(trust.operator(operator.address), identity.clone(), LONG);
     identity.failed("nobody is there");
     assert_eq!(failure(&running).await, "no certificate yet: nobody is there");
+    running.own.apply(Arc::new(Inbound::of(workload())));
     let passing = tokio::time::timeout(Duration::from_secs(5), known(&running));
     assert_eq!(
         *passing.await.expect("that none answers is known before the time for an answer is over"),

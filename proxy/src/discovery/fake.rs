@@ -221,8 +221,8 @@ pub(crate) fn client(operator: SocketAddr, trust: &Trust, idle: Duration) -> Run
 
 /// Starts a client that is whoever `identity` is.
 pub(crate) fn client_of(operator: identity::Operator, identity: Arc<Identity>, idle: Duration) -> Running {
-    let (directory, wanted) = Directory::new();
     let (own, metrics) = (Own::new(), Metrics::new(tokio::time::Instant::now()));
+    let (directory, wanted) = Directory::new(own.clone());
     let config = Config { operator, identity, idle };
     let (client, inquiry) = Client::new(config, directory.clone(), wanted, own.clone(), metrics.clone());
     let mut task = JoinSet::new();

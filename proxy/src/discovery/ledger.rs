@@ -16,7 +16,7 @@
 use crate::{identity::TrustBundle, upstream::directory::EndpointSet};
 use conduit_model::{
     EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Target, Version,
-    wire::{self, watch_response::Update as Message},
+    wire::{self, invalid::Meanwhile, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
@@ -191,7 +191,7 @@ enum Taken {
     Refused(String),
     /// Refused, and the whole set of endpoints has to be asked for.
     Diverged(String),
-    /// The operator could not read it; a destination of which nothing is held takes the default.
+    /// The operator could not read it; what nothing is held of takes what holds meanwhile.
     Invalid(Option<Update>, String),
 }
 
@@ -208,15 +208,14 @@ impl Held {
             (Target::Outbound(address), Some(Message::Endpoints(message))) => {
                 self.take_endpoints(address, version, message)
             }
-            (_, Some(Message::Invalid(wire::Invalid { reason, .. }))) => {
-                let default = match target {
-                    Target::Outbound(address) if self.config.is_none() => {
-                        Some(Update::Outbound(address, Arc::new(Outbound::unknown(OutboundTlsMode::Prefer))))
-                    }
-                    Target::Outbound(_) | Target::Inbound => None,
-                };
-                Taken::Invalid(default, reason)
+            (_, Some(Message::Invalid(wire::Invalid { reason, .. }))) if self.config.is_some() => {
+                Taken::Invalid(None, reason)
             }
+            (_, Some(Message::Invalid(wire::Invalid { reason, meanwhile }))) => match read_meanwhile(target, meanwhile)
+            {
+                Ok(update) => Taken::Invalid(update, reason),
+                Err(unreadable) => Taken::Invalid(closed(target), format!("{reason}; meanwhile.{unreadable}")),
+            },
             (_, None) => Taken::Refused("update: is required, and must be one that this proxy knows".to_owned()),
             (Target::Inbound, Some(_)) => Taken::Refused("update: must be one of an inbound target".to_owned()),
             (Target::Outbound(_), Some(_)) => Taken::Refused("update: must be one of an outbound target".to_owned()),
@@ -305,6 +304,31 @@ fn read_inbound(message: wire::Inbound) -> Result<Update, String> {
         }
     };
     Ok(Update::Inbound(Arc::new(inbound), bundle))
+}
+
+/// What a target of which nothing is held takes while its objects cannot be read. It is not acknowledged and has no
+/// version: whatever comes next takes its place.
+fn read_meanwhile(target: Target, meanwhile: Option<Meanwhile>) -> Result<Option<Update>, String> {
+    Ok(match (target, meanwhile) {
+        (Target::Inbound, Some(Meanwhile::Inbound(message))) => {
+            Some(read_inbound(message).map_err(|e| format!("inbound.{e}"))?)
+        }
+        (Target::Outbound(address), Some(Meanwhile::Outbound(message))) => {
+            let outbound = Outbound::from_wire(message).map_err(|e| format!("outbound.{e}"))?;
+            Some(Update::Outbound(address, Arc::new(outbound)))
+        }
+        (target, None | Some(_)) => closed(target),
+    })
+}
+
+/// What holds where nothing can be read: a destination gets nothing that could not be authenticated.
+fn closed(target: Target) -> Option<Update> {
+    match target {
+        Target::Outbound(address) => {
+            Some(Update::Outbound(address, Arc::new(Outbound::unknown(OutboundTlsMode::Require))))
+        }
+        Target::Inbound => None,
+    }
 }
 
 fn acknowledge(target: Target, resource: wire::Resource, version: Vec<u8>, rejected: String) -> wire::WatchRequest {

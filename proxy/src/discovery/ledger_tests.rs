@@ -5,7 +5,7 @@ use crate::upstream::directory::EndpointSet;
 use conduit_model::{
     Endpoint, EndpointProxy, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version, Workload,
     WorkloadKind,
-    wire::{self, watch_request::Message as Request, watch_response::Update as Message},
+    wire::{self, invalid::Meanwhile, watch_request::Message as Request, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
@@ -182,25 +182,28 @@ fn messages_that_make_no_sense_are_refused() {
 
 #[test]
 fn an_object_that_the_operator_cannot_read_changes_nothing_that_is_held() {
-    let invalid = || {
+    let invalid = |meanwhile| {
         response(
             target(),
             Version::of_outbound(&Outbound::unknown(OutboundTlsMode::Prefer)),
-            Message::Invalid(wire::Invalid { reason: "ServiceProfile shop/web".into(), meanwhile: None }),
+            Message::Invalid(wire::Invalid { reason: "ServiceProfile shop/web".into(), meanwhile }),
         )
     };
     let mut ledger = subscribed();
-    let reaction = ledger.hear(invalid());
-    assert_eq!(
-        reaction.apply,
-        Some(Update::Outbound(address(), Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)))),
-        "nothing was held"
-    );
-    assert_eq!(sent(&reaction), [""; 0]);
+    let unknown = outbound(Protocol::Opaque);
+    for (meanwhile, expected) in [
+        (None, Outbound::unknown(OutboundTlsMode::Require)),
+        (Some(Meanwhile::Outbound(unknown.to_wire())), unknown),
+        (Some(Meanwhile::Outbound(wire::Outbound::default())), Outbound::unknown(OutboundTlsMode::Require)),
+    ] {
+        let reaction = ledger.hear(invalid(meanwhile));
+        assert_eq!(reaction.apply, Some(Update::Outbound(address(), Arc::new(expected))), "nothing was held");
+        assert_eq!(sent(&reaction), [""; 0]);
+    }
 
     let http = outbound(Protocol::Http1);
     ledger.hear(config(&http));
-    let reaction = ledger.hear(invalid());
+    let reaction = ledger.hear(invalid(None));
     assert_eq!(reaction.apply, None);
     assert_eq!(reaction.verdict, Some(Verdict::Invalid("ServiceProfile shop/web".into())));
     assert!(sent(&ledger.opened())[1].contains(&Version::of_outbound(&http).to_string()));

@@ -272,7 +272,11 @@ impl Credentials {
         Ok(client)
     }
 
-    fn check_own(&self) -> Result<(), TlsError> {
+    /// Looks whether the certificate is over.
+    ///
+    /// # Errors
+    /// It is, or the time cannot be told.
+    pub fn check_own(&self) -> Result<(), TlsError> {
         let now = self.now().map_err(TlsError::tls)?;
         if self.is_expired(system_time(now)) { Err(TlsError::OwnCertificateExpired) } else { Ok(()) }
     }

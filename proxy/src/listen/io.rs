@@ -25,6 +25,7 @@ use tokio_rustls::{client, server};
 pub(crate) struct Counted {
     pub(crate) stream: TcpStream,
     pub(crate) record: ConnectionRecord,
+    written: u64,
     /// Follows a connection on which requests are sent.
     witness: Option<Arc<Witness>>,
 }
@@ -42,21 +43,16 @@ pub(crate) enum Io {
 
 impl Counted {
     pub(crate) fn new(stream: TcpStream, record: ConnectionRecord) -> Self {
-        Self { stream, record, witness: None }
+        Self { stream, record, written: 0, witness: None }
     }
 
-    /// The same connection, followed by a witness.
-    pub(crate) fn witnessed(self) -> (Self, Arc<Witness>) {
-        let witness = Arc::<Witness>::default();
-        (Self { witness: Some(witness.clone()), ..self }, witness)
-    }
-
-    fn wrote(&self, result: io::Result<usize>) -> io::Result<usize> {
+    fn wrote(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         match &result {
             Ok(bytes) => {
                 self.record.wrote(*bytes);
+                self.written += *bytes as u64;
                 if let Some(witness) = &self.witness {
-                    witness.wrote(*bytes);
+                    witness.wrote(self.written);
                 }
             }
             Err(error) => self.record.broke(error),
@@ -73,6 +69,16 @@ impl Io {
             Self::Client(tls) => tls.get_ref().0,
             Self::Server(tls) => tls.get_ref().0,
         }
+    }
+
+    /// Has a witness follow the connection from now on.
+    pub(crate) fn witnessed(&mut self) -> Arc<Witness> {
+        let counted = match self {
+            Self::Plain(counted) => counted,
+            Self::Client(tls) => tls.get_mut().0,
+            Self::Server(tls) => tls.get_mut().0,
+        };
+        counted.witness.insert(Arc::new(Witness::after(counted.written))).clone()
     }
 
     /// The connection's record.

@@ -26,15 +26,15 @@ pub(crate) struct Witness {
     acknowledged_at_end: AtomicU64,
 }
 
-impl Default for Witness {
-    fn default() -> Self {
-        Self { written: AtomicU64::new(0), acknowledged_at_end: AtomicU64::new(UNPROVEN) }
-    }
-}
-
 impl Witness {
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.written.store(self.written() + bytes as u64, Ordering::Relaxed);
+    /// Of a connection on which so many bytes have been written.
+    pub(super) fn after(written: u64) -> Self {
+        Self { written: AtomicU64::new(written), acknowledged_at_end: AtomicU64::new(UNPROVEN) }
+    }
+
+    /// So many bytes have been written since the connection was opened.
+    pub(super) fn wrote(&self, written: u64) {
+        self.written.store(written, Ordering::Relaxed);
     }
 
     /// The peer has ended the connection.
@@ -68,8 +68,8 @@ mod tests {
     /// A connection that carried one request, its witness, and the server's side of it.
     async fn used(kind: Kind) -> (Io, Arc<Witness>, Io) {
         let (client, server) = connected().await;
-        let (client, witness) = client.witnessed();
         let (mut client, mut server) = handshaken(kind, client, server).await;
+        let witness = client.witnessed();
         client.write_all(b"first").await.unwrap();
         client.flush().await.unwrap();
         server.read_exact(&mut [0; 5]).await.unwrap();

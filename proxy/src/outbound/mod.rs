@@ -8,11 +8,13 @@
 
 mod plan;
 mod request;
+mod security;
 mod target;
 mod tcp;
 
 use crate::{
     http::{serve, tunnel},
+    identity::Identity,
     listen::{
         accept::{Accepted, Refusal, accept},
         drain::{self, Drain, OpenConnection},
@@ -23,11 +25,19 @@ use crate::{
     outcome::Reports,
     record::{Metrics, labels::Direction},
     upstream::{
-        Connector,
+        Connector, Handshakes,
         directory::{Directory, Held},
     },
 };
-use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 use target::Target;
 
 /// What a worker needs to serve outbound connections.
@@ -39,6 +49,10 @@ pub struct Config {
     pub original: OriginalDestination,
     /// What is known of destinations.
     pub directory: Arc<Directory>,
+    /// Who the proxy is to its peers.
+    pub identity: Arc<Identity>,
+    /// The pod's own addresses: what goes there does not leave it.
+    pub pod_ips: Vec<IpAddr>,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
     /// Ends the service.
@@ -58,9 +72,11 @@ pub struct Config {
 /// # Errors
 /// A listener cannot be used.
 pub async fn serve(config: Config) -> io::Result<()> {
-    let Config { listeners, original, directory, metrics, drain, .. } = config;
+    let Config { listeners, original, directory, identity, pod_ips, metrics, drain, .. } = config;
     let worker = Rc::new(Worker {
         directory,
+        handshakes: Handshakes::new(identity, metrics.clone()),
+        pod_ips: pod_ips.into(),
         metrics: metrics.clone(),
         drain: drain.clone(),
         discovery_timeout: config.discovery_timeout,
@@ -81,6 +97,8 @@ pub async fn serve(config: Config) -> io::Result<()> {
 #[derive(Debug)]
 struct Worker {
     directory: Arc<Directory>,
+    handshakes: Rc<Handshakes>,
+    pod_ips: Rc<[IpAddr]>,
     metrics: Arc<Metrics>,
     drain: Drain,
     discovery_timeout: Duration,

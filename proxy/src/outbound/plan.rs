@@ -2,7 +2,7 @@
 
 use crate::record::{
     Metrics,
-    labels::{Direction, Labels, Peer},
+    labels::{Direction, Labels, NoTls, Peer, Tls},
     request::{RouteSeries, route_index},
     tcp::TcpSeries,
 };
@@ -27,11 +27,20 @@ impl Plan {
         let service = config.service.as_ref();
         let labels = |route: Option<&str>| Labels::route(Direction::Outbound, service, route);
         Rc::new(Self {
-            accepted: TcpSeries::new(metrics, Peer::Source, &Labels::endpoint(service, None)),
+            accepted: TcpSeries::new(
+                metrics,
+                Peer::Source,
+                &Labels::endpoint(service, None, Tls::None(NoTls::Loopback)),
+            ),
             object: service.map(|s| format!("service/{}/{}", s.namespace, s.name)).unwrap_or_default(),
             routes: RouteSeries::all(&metrics.route, &config.routes, labels),
             config,
         })
+    }
+
+    /// Whether nothing is known of the destination.
+    pub(super) fn is_of_unknown(&self) -> bool {
+        *self.config == Outbound::unknown(self.config.tls.mode)
     }
 
     /// The route that `request` takes.

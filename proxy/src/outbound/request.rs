@@ -125,7 +125,8 @@ async fn attempt(candidate: &Rc<Candidate>, request: &mut Outgoing, start: Insta
             return Err(failure);
         }
     };
-    let told = if candidate.meshed { respond::failure_of_peer(response.headers()) } else { None };
+    // Only a peer that has proved who it is speaks for what reached its application.
+    let told = if candidate.connections.are_verified() { respond::failure_of_peer(response.headers()) } else { None };
     match told {
         Some(failure) => {
             waiting.failed(failure, now);

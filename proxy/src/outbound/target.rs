@@ -1,23 +1,39 @@
 //! One destination as one worker sees it: its plan, and its endpoints with their connections.
 
-use super::{Worker, plan::Plan};
+use super::{
+    Worker,
+    plan::Plan,
+    security::{self, Decision},
+};
 use crate::{
     listen::service::ServerFirst,
     record::{
-        labels::{Labels, Peer},
+        labels::{Labels, Peer, Tls},
         request::HttpSeries,
         tcp::TcpSeries,
     },
-    upstream::{Balancer, Candidate, Connections, Connector, Ewma, directory::Destination},
+    upstream::{
+        Balancer, Candidate, Connections, Connector, Ewma, Handshakes, Security,
+        directory::{Destination, Directory},
+    },
 };
-use conduit_model::{Forward, Outbound, OutboundTlsMode};
-use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
+use conduit_model::{Endpoint, Forward, Outbound};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// A destination on one worker.
 #[derive(Debug)]
 pub(super) struct Target {
     destination: Arc<Destination>,
+    directory: Arc<Directory>,
+    handshakes: Rc<Handshakes>,
+    pod_ips: Rc<[IpAddr]>,
     metrics: Arc<crate::record::Metrics>,
     connector: Connector,
     plan: RefCell<Option<Rc<Plan>>>,
@@ -39,6 +55,9 @@ impl Target {
     pub(super) fn new(worker: &Worker, destination: &Arc<Destination>) -> Rc<Self> {
         Rc::new(Self {
             destination: destination.clone(),
+            directory: worker.directory.clone(),
+            handshakes: worker.handshakes.clone(),
+            pod_ips: worker.pod_ips.clone(),
             metrics: worker.metrics.clone(),
             connector: worker.connector,
             plan: RefCell::default(),
@@ -66,23 +85,29 @@ impl Target {
         &self.server_first
     }
 
-    /// The plan of the newest configuration. While all that it needs is not known, connections pass through.
+    /// The plan of the newest configuration. While all that it needs is not known, what holds for unknown destinations.
     pub(super) fn plan(&self) -> Rc<Plan> {
         let newest = self.destination.peek_config();
         let mut held = self.plan.borrow_mut();
         match (&*newest, &*held) {
             (Some(newest), Some(plan)) if Arc::ptr_eq(newest, &plan.config) => plan.clone(),
-            (Some(newest), old) if self.is_complete(newest) => {
-                if let Some(old) = old {
-                    self.forget_what_differs(&old.config, newest);
+            (Some(newest), _) if self.is_complete(newest) => self.replace(&mut held, newest.clone()),
+            (_, Some(plan)) if !plan.is_of_unknown() => plan.clone(),
+            (_, plan) => {
+                let mode = self.directory.unknown_destinations();
+                match plan {
+                    Some(plan) if plan.config.tls.mode == mode => plan.clone(),
+                    Some(_) | None => self.replace(&mut held, Arc::new(Outbound::unknown(mode))),
                 }
-                held.insert(Plan::new(newest.clone(), &self.metrics)).clone()
-            }
-            (_, Some(plan)) => plan.clone(),
-            (_, None) => {
-                held.insert(Plan::new(Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)), &self.metrics)).clone()
             }
         }
+    }
+
+    fn replace(&self, held: &mut Option<Rc<Plan>>, config: Arc<Outbound>) -> Rc<Plan> {
+        if let Some(old) = held {
+            self.forget_what_differs(&old.config, &config);
+        }
+        held.insert(Plan::new(config, &self.metrics)).clone()
     }
 
     /// Whether all that `config` needs is known.
@@ -95,10 +120,16 @@ impl Target {
         if new.service != old.service {
             // Whoever counts there is another now.
             self.groups.borrow_mut().clear();
-            *self.balancer.borrow_mut() = Balancer::default();
         }
-        if new.service != old.service || new.forward != old.forward {
-            *self.direct.borrow_mut() = None;
+        // A connection that is secured otherwise than policy says now is not used again.
+        let secured_otherwise = new.tls.mode != old.tls.mode;
+        if new.service != old.service || secured_otherwise {
+            self.balancer.borrow_mut().clear();
+        }
+        if (new.service != old.service || new.forward != old.forward || secured_otherwise)
+            && let Some(direct) = self.direct.borrow_mut().take()
+        {
+            direct.connections.retire();
         }
     }
 
@@ -109,31 +140,45 @@ impl Target {
                 let mut balancer = self.balancer.borrow_mut();
                 if let Some(endpoints) = &*self.destination.peek_endpoints() {
                     balancer.apply(endpoints, now, |endpoint, load| {
-                        let labels = Labels::endpoint(plan.config.service.as_ref(), Some(&endpoint.workload));
-                        self.candidate(endpoint.address, endpoint.proxy.is_meshed(), labels, load)
+                        self.candidate(&plan.config, endpoint.address, Some(endpoint), load)
                     });
                 }
                 balancer.pick(tried, now)
             }
             Forward::Direct { endpoint, .. } => {
                 let direct = || {
-                    let workload = endpoint.as_ref().map(|endpoint| &endpoint.workload);
-                    let labels = Labels::endpoint(plan.config.service.as_ref(), workload);
-                    let meshed = endpoint.as_ref().is_some_and(|endpoint| endpoint.proxy.is_meshed());
-                    self.candidate(self.address(), meshed, labels, Ewma::among(std::iter::empty(), now))
+                    let load = Ewma::among(std::iter::empty(), now);
+                    self.candidate(&plan.config, self.address(), endpoint.as_ref(), load)
                 };
                 tried.is_empty().then(|| self.direct.borrow_mut().get_or_insert_with(direct).clone())
             }
         }
     }
 
-    fn candidate(&self, address: SocketAddr, meshed: bool, labels: Labels, load: Ewma) -> Rc<Candidate> {
+    fn candidate(
+        &self,
+        config: &Outbound,
+        address: SocketAddr,
+        endpoint: Option<&Endpoint>,
+        load: Ewma,
+    ) -> Rc<Candidate> {
+        let peer;
+        let (security, tls) = match security::decide(config, endpoint, address.ip(), &self.pod_ips) {
+            Decision::Mtls(endpoint) => {
+                peer = self.handshakes.identity().trust_domain().identity_of(&endpoint.workload);
+                (Security::Mtls(self.handshakes.clone(), peer.clone()), Tls::Peer(&peer))
+            }
+            Decision::Plaintext(reason) => (Security::Plaintext, Tls::None(reason)),
+            Decision::Refused(reason) => (Security::Refused, Tls::None(reason)),
+        };
+        let workload = endpoint.map(|endpoint| &endpoint.workload);
         let mut groups = self.groups.borrow_mut();
+        let labels = Labels::endpoint(config.service.as_ref(), workload, tls);
         let group = groups.entry(labels).or_insert_with_key(|labels| Group {
             http: Rc::new(HttpSeries::new(&self.metrics.http, labels.clone())),
             tcp: TcpSeries::new(&self.metrics, Peer::Destination, labels),
         });
-        let connections = Connections::new(address, self.connector, group.tcp.clone());
-        Candidate::new(connections, group.http.clone(), meshed, load)
+        let connections = Connections::secured(address, self.connector, group.tcp.clone(), security);
+        Candidate::new(connections, group.http.clone(), load)
     }
 }

@@ -1,12 +1,7 @@
 //! Connections whose bytes are not read.
 
 use super::Connection;
-use crate::{
-    http::tunnel,
-    listen::io::{Counted, Io},
-    outcome::Failure,
-    upstream::{Pending, connect},
-};
+use crate::{http::tunnel, identity::Alpn, listen::io::Io, outcome::Failure, upstream::Pending};
 use std::io;
 use tokio::time::Instant;
 
@@ -50,12 +45,11 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
         let start = Instant::now();
         let Some(candidate) = target.pick(&plan, &tried, start) else { break };
         let pending = candidate.pending();
-        let connections = &candidate.connections;
-        match connect(candidate.address(), worker.connector.connect_timeout, connections.series()).await {
-            Ok((stream, record)) => {
+        match candidate.connections.open(Alpn::Tcp).await {
+            Ok(server) => {
                 let now = Instant::now();
                 candidate.answered(now - start, now);
-                return Some(Opened { server: Counted::new(stream, record).into(), _pending: pending });
+                return Some(Opened { server, _pending: pending });
             }
             Err(failed) => {
                 candidate.failed(Instant::now());

@@ -7,4 +7,4 @@ mod failure;
 mod report;
 
 pub use failure::{FAILURES, Failure, Row, Side};
-pub(crate) use report::Reports;
+pub(crate) use report::{Reports, Seldom};

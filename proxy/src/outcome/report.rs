@@ -10,17 +10,21 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// What one worker has logged of each failure.
 #[derive(Debug)]
-pub(crate) struct Reports([Cell<Report>; FAILURES.len()]);
+pub(crate) struct Reports([Seldom; FAILURES.len()]);
+
+/// Lets one line of a kind through in a while, and counts those that it does not.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom(Cell<Lines>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Report {
+struct Lines {
     last: Option<Instant>,
     left_out: u64,
 }
 
 impl Reports {
     pub(crate) fn new() -> Self {
-        Self(std::array::from_fn(|_| Cell::default()))
+        Self(std::array::from_fn(|_| Seldom::default()))
     }
 
     /// Logs that a connection or request to `object` failed at `address`.
@@ -37,12 +41,18 @@ impl Reports {
         if !failure.row().warn {
             return None;
         }
-        let cell = &self.0[FAILURES.iter().position(|known| *known == failure)?];
-        let Report { last, left_out } = cell.get();
+        self.0[FAILURES.iter().position(|known| *known == failure)?].due(now)
+    }
+}
+
+impl Seldom {
+    /// How many lines were left out since the last, if one is due.
+    pub(crate) fn due(&self, now: Instant) -> Option<u64> {
+        let Lines { last, left_out } = self.0.get();
         let due = last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE);
-        cell.set(match due {
-            true => Report { last: Some(now), left_out: 0 },
-            false => Report { last, left_out: left_out + 1 },
+        self.0.set(match due {
+            true => Lines { last: Some(now), left_out: 0 },
+            false => Lines { last, left_out: left_out + 1 },
         });
         due.then_some(left_out)
     }

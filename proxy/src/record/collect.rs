@@ -56,7 +56,7 @@ impl Metrics {
 
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Metrics { http, route, tcp, refused, resent, handshakes } = &*self.0;
+        let Metrics { http, route, tcp, refused, resent, handshakes, handshake_latency } = &*self.0;
         let to = &mut encoder;
         // Counters are written with the suffix `_total`.
         family(to, "request", "Requests, each attempt at an endpoint", &http.requests)?;
@@ -72,7 +72,9 @@ impl Collector for Families {
         family(to, "tcp_write_bytes", "Bytes written to peers", &tcp.write_bytes)?;
         family(to, "conduit_connections_refused", "Connections closed as soon as they were accepted", refused)?;
         family(to, "conduit_requests_resent", "Requests sent to another endpoint, none reached by the first", resent)?;
-        family(to, "conduit_tls_handshakes", "TLS handshakes with peers of the mesh", handshakes)
+        family(to, "conduit_tls_handshakes", "TLS handshakes with peers of the mesh", handshakes)?;
+        let help = "From the start of a TLS handshake with a peer of the mesh to its end, if it succeeded";
+        family(to, "conduit_tls_handshake_latency_ms", help, handshake_latency)
     }
 }
 

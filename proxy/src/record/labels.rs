@@ -33,8 +33,16 @@ pub enum Tls<'a> {
 /// Why a connection is not secured by the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoTls {
-    /// Outbound: the endpoint takes none, or nothing is known of it.
+    /// Outbound: the endpoint has no proxy.
     NotProvidedByServiceDiscovery,
+    /// Outbound: policy of either side says so.
+    DisabledByPolicy,
+    /// Outbound: whom kube-proxy chooses is not known beforehand.
+    LeftToKubeProxy,
+    /// Outbound: nothing is known of the destination.
+    UnknownDestination,
+    /// Outbound: it does not leave the pod.
+    Loopback,
     /// Inbound: the client spoke plaintext.
     NotFromRemote,
     /// Inbound: the client spoke TLS with the application.
@@ -73,6 +81,10 @@ impl NoTls {
     fn reason(self) -> &'static str {
         match self {
             Self::NotProvidedByServiceDiscovery => "not_provided_by_service_discovery",
+            Self::DisabledByPolicy => "disabled_by_policy",
+            Self::LeftToKubeProxy => "left_to_kube_proxy",
+            Self::UnknownDestination => "unknown_destination",
+            Self::Loopback => "loopback",
             Self::NotFromRemote => "no_tls_from_remote",
             Self::NotMeshTls => "not_mesh_tls",
             Self::HandshakeFailed => "handshake_failed",
@@ -103,7 +115,7 @@ impl Labels {
 
     /// Of requests and connections to endpoints that are alike in all that metrics tell apart: those of one workload, by
     /// one Service. No label names a single endpoint, so that the number of series does not grow with replicas.
-    pub(crate) fn endpoint(service: Option<&ServicePort>, workload: Option<&Workload>) -> Self {
+    pub(crate) fn endpoint(service: Option<&ServicePort>, workload: Option<&Workload>, tls: Tls<'_>) -> Self {
         let mut labels = Self::direction(Direction::Outbound).authority(service);
         if let Some(workload) = workload {
             labels = labels.and("dst_namespace", workload.namespace.clone());
@@ -116,7 +128,7 @@ impl Labels {
         if let Some(service) = service {
             labels = labels.and("dst_service", service.name.clone());
         }
-        labels.secured(Direction::Outbound, Tls::None(NoTls::NotProvidedByServiceDiscovery))
+        labels.secured(Direction::Outbound, tls)
     }
 
     /// Of requests and connections to a port of the pod that the operator knows, by a Service where one is known.

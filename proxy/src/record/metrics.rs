@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(crate) refused: Family<Counter>,
     pub(crate) resent: Family<Counter>,
     pub(crate) handshakes: Family<Counter>,
+    pub(crate) handshake_latency: Family<Histogram>,
 }
 
 /// How a TLS handshake with a peer of the mesh ended.
@@ -74,6 +75,7 @@ impl Metrics {
             refused: Family::new(&room),
             resent: Family::new(&room),
             handshakes: Family::new(&room),
+            handshake_latency: Family::new(&room),
         })
     }
 
@@ -89,6 +91,7 @@ impl Metrics {
                 counters.sweep(now);
             }
             open.sweep(now);
+            self.handshake_latency.sweep(now);
         }
     }
 
@@ -106,6 +109,11 @@ impl Metrics {
             Handshake::Failed(reason) => labels.and("result", "failed").and("reason", reason),
         };
         self.handshakes.series(&labels).increment();
+    }
+
+    /// Counts how long a handshake took that came to its end.
+    pub fn handshake_took(&self, direction: Direction, latency: Duration) {
+        self.handshake_latency.series(&Labels::direction(direction)).observe(latency);
     }
 
     /// Counts a request that was sent to another endpoint because `failure` proved that it had reached no application.

@@ -46,6 +46,12 @@ impl Balancer {
         self.endpoints = Some(endpoints.clone());
     }
 
+    /// Lets go of all candidates: what they have idle is closed, and none is chosen again.
+    pub(crate) fn clear(&mut self) {
+        self.candidates.drain(..).for_each(|(_, gone)| gone.connections.retire());
+        self.endpoints = None;
+    }
+
     /// One endpoint that was not `tried`; none where all were.
     pub(crate) fn pick(&self, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
         let candidates = &self.candidates;
@@ -116,7 +122,7 @@ mod tests {
         let tcp = TcpSeries::new(&metrics, Peer::Destination, &labels);
         let connector = Connector { connect_timeout: MS, idle_timeout: MS };
         let connections = Connections::new(endpoint.address, connector, tcp);
-        Candidate::new(connections, Rc::new(HttpSeries::new(&metrics.http, labels)), true, load)
+        Candidate::new(connections, Rc::new(HttpSeries::new(&metrics.http, labels)), load)
     }
 
     fn balancer(addresses: &[&str], now: Instant) -> Balancer {

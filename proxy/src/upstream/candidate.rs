@@ -14,8 +14,6 @@ pub(crate) struct Candidate {
     pub(crate) connections: Rc<Connections>,
     /// Counts attempts here.
     pub(crate) series: Rc<HttpSeries>,
-    /// Whether a proxy answers for it, whose word on what reached its application can be taken.
-    pub(crate) meshed: bool,
     load: Cell<Ewma>,
     pending: Cell<usize>,
     /// Attempts whose answer has not begun.
@@ -37,11 +35,10 @@ pub(crate) struct Waiting {
 }
 
 impl Candidate {
-    pub(crate) fn new(connections: Rc<Connections>, series: Rc<HttpSeries>, meshed: bool, load: Ewma) -> Rc<Self> {
+    pub(crate) fn new(connections: Rc<Connections>, series: Rc<HttpSeries>, load: Ewma) -> Rc<Self> {
         Rc::new(Self {
             connections,
             series,
-            meshed,
             load: Cell::new(load),
             pending: Cell::new(0),
             waiting: Cell::new(0),

@@ -1,9 +1,15 @@
 //! The connections to one address: HTTP/1.1 connections that wait for the next request, and HTTP/2 connections that
 //! carry many. Each is driven by a task of its own, which ends with the connection.
 
-use super::{connect::Connector, http1, http2};
+use super::{
+    connect::{Connector, connect},
+    http1, http2,
+    secure::Security,
+};
 use crate::{
     http::{body::Finish, outgoing::Outgoing},
+    identity::Alpn,
+    listen::io::{Counted, Io},
     outcome::Failure,
     record::tcp::TcpSeries,
 };
@@ -21,8 +27,9 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Connections {
     address: SocketAddr,
-    pub(super) connector: Connector,
-    pub(super) series: Arc<TcpSeries>,
+    connector: Connector,
+    series: Arc<TcpSeries>,
+    security: Security,
     pub(super) http1: http1::Idle,
     pub(super) http2: http2::Multiplexed,
     /// No request is to come any more.
@@ -40,11 +47,23 @@ pub(crate) enum Lease {
 }
 
 impl Connections {
+    /// Those to an address that gets plaintext.
     pub(crate) fn new(address: SocketAddr, connector: Connector, series: Arc<TcpSeries>) -> Rc<Self> {
+        Self::secured(address, connector, series, Security::Plaintext)
+    }
+
+    /// Those to an address that gets what `security` says.
+    pub(crate) fn secured(
+        address: SocketAddr,
+        connector: Connector,
+        series: Arc<TcpSeries>,
+        security: Security,
+    ) -> Rc<Self> {
         Rc::new(Self {
             address,
             connector,
             series,
+            security,
             http1: http1::Idle::default(),
             http2: http2::Multiplexed::default(),
             retired: Cell::new(false),
@@ -59,6 +78,30 @@ impl Connections {
     /// The series that count connections to the address.
     pub(crate) fn series(&self) -> &Arc<TcpSeries> {
         &self.series
+    }
+
+    /// Whether whoever answers has proved to be the address's workload, and speaks as its proxy.
+    pub(crate) fn are_verified(&self) -> bool {
+        matches!(self.security, Security::Mtls(..))
+    }
+
+    /// Opens a connection that is to carry `alpn`.
+    ///
+    /// # Errors
+    /// How it failed; in every case no application has seen anything.
+    pub(crate) async fn open(&self, alpn: Alpn) -> Result<Io, Failure> {
+        let counted = async || {
+            let (stream, record) = connect(self.address, self.connector.connect_timeout, &self.series).await?;
+            Ok(Counted::new(stream, record))
+        };
+        match &self.security {
+            Security::Plaintext => counted().await.map(Io::from),
+            Security::Mtls(handshakes, peer) => {
+                let credentials = handshakes.credentials()?;
+                handshakes.connect(counted().await?, self.address, &credentials, peer, alpn).await
+            }
+            Security::Refused => Err(Failure::TlsUnavailable),
+        }
     }
 
     /// Sends `request` on a connection of its version, opening one if need be. Where it did not arrive because the

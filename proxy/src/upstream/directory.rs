@@ -6,8 +6,21 @@
 //! that memory follows what the pod calls, not the size of the mesh.
 //!
 //! The directory has a bound: an application that scans a network must not fill the proxy's memory. Beyond it,
-//! destinations are not subscribed to, and pass through.
+//! destinations are not subscribed to, and stay unknown.
+//!
+//! # What is done with the unknown
+//!
+//! Of an address that no operator has spoken of, a proxy cannot say whether a peer of the mesh is there. To pass bytes
+//! through keeps applications working while the operator is away, and is what a proxy does that has been told so
+//! ([`conduit_model::Inbound::unknown_destinations`], a part of its own configuration): unless a policy requires mutual TLS of
+//! all that the workload calls, as then whoever could keep the operator from answering could have plaintext sent.
+//!
+//! A proxy that has never been told what holds does not know whether there is such a policy, and refuses what it does not
+//! know. It is a matter of the first second: a connection that comes before waits for the proxy's own configuration as long
+//! as for the destination's, and an operator that gives no configuration gives no certificate either, without which a
+//! proxy is not ready, and the containers beside it are not started. Once told, a proxy keeps to it for good.
 
+use super::own::Own;
 use arc_swap::{ArcSwapOption, Guard};
 use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound, OutboundTlsMode};
 use std::{
@@ -38,6 +51,7 @@ pub struct Directory {
     destinations: Mutex<HashMap<SocketAddr, Arc<Destination>>>,
     wanted: mpsc::UnboundedSender<SocketAddr>,
     online: watch::Sender<bool>,
+    own: Arc<Own>,
     start: Instant,
 }
 
@@ -61,18 +75,19 @@ pub struct Destination {
 pub struct Held(Arc<Destination>);
 
 impl Directory {
-    /// An empty directory, and the addresses that come to be wanted, each to be subscribed to. The queue needs no bound
-    /// of its own: an address is in it once per time that it enters the directory, which has one.
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<SocketAddr>) {
+    /// An empty directory of the proxy that is told `own`, and the addresses that come to be wanted, each to be subscribed
+    /// to. The queue needs no bound of its own: an address is in it once per time that it enters the directory, which has
+    /// one.
+    pub fn new(own: Arc<Own>) -> (Arc<Self>, mpsc::UnboundedReceiver<SocketAddr>) {
         let (wanted, rx) = mpsc::unbounded_channel();
         let destinations = Mutex::default();
         // Until the first attempt to reach an operator has ended, one is hoped for.
         let online = watch::Sender::new(true);
-        (Arc::new(Self { destinations, wanted, online, start: Instant::now() }), rx)
+        (Arc::new(Self { destinations, wanted, online, own, start: Instant::now() }), rx)
     }
 
-    /// Says whether an operator answers now. While none does, a destination of which nothing is known passes through at
-    /// once; while one does, the first connection waits for its answer. So it does until the first attempt to reach one
+    /// Says whether an operator answers now. While none does, a connection does not wait to be told of its destination;
+    /// while one does, the first connection waits for its answer. So it does until the first attempt to reach one
     /// has ended: an application's first connections may be those that it keeps for life, and they come at once.
     pub fn set_online(&self, online: bool) {
         self.online.send_if_modified(|was| std::mem::replace(was, online) != online);
@@ -90,19 +105,22 @@ impl Directory {
             // Without a receiver discovery has ended, and the process with it.
             let _ = self.wanted.send(address);
         } else {
-            new.config.store(Some(Arc::new(Outbound::unknown(OutboundTlsMode::Prefer))));
             new.removed.store(true, Ordering::Relaxed);
         }
         Held::new(&new)
     }
 
+    /// What holds for destinations of which nothing is known.
+    pub fn unknown_destinations(&self) -> OutboundTlsMode {
+        self.own.unknown_destinations().unwrap_or(OutboundTlsMode::Require)
+    }
+
     /// What to do with connections to `destination`: what the operator said, waiting for its first answer at most
-    /// `within`; where there is none, [`Outbound::unknown`].
+    /// `within`; where there is none, [`Outbound::unknown`] as the proxy has been told, waiting at most as long to be.
     pub async fn known(&self, destination: &Destination, within: Duration) -> Arc<Outbound> {
         if let Some(config) = destination.ready() {
             return config;
         }
-        let mut online = self.online.subscribe();
         let mut changes = destination.changes.subscribe();
         let told = async {
             loop {
@@ -115,9 +133,22 @@ impl Directory {
         tokio::select! {
             biased;
             Some(config) = told => config,
-            _ = online.wait_for(|online| !online) => Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)),
-            () = tokio::time::sleep(within) => Arc::new(Outbound::unknown(OutboundTlsMode::Prefer)),
+            () = self.nothing_comes(destination) => self.unknown(),
+            () = tokio::time::sleep(within) => self.unknown(),
         }
+    }
+
+    /// Waits until nobody is to be expected to speak of `destination`, and the proxy has been told what holds then.
+    async fn nothing_comes(&self, destination: &Destination) {
+        if !destination.is_removed() {
+            // The sender is this one's own, and lives.
+            let _ = self.online.subscribe().wait_for(|online| !online).await;
+        }
+        self.own.known().await;
+    }
+
+    fn unknown(&self) -> Arc<Outbound> {
+        Arc::new(Outbound::unknown(self.unknown_destinations()))
     }
 
     /// Every destination in the directory: what to subscribe to after a reconnect, and what `/config` shows.
@@ -264,7 +295,8 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{EndpointProxy, Workload, WorkloadKind};
+    use conduit_model::{EndpointProxy, Inbound, Workload, WorkloadKind};
+    use futures::FutureExt;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -281,13 +313,20 @@ mod tests {
         Endpoint { address: address(text), workload, proxy: EndpointProxy::Mtls }
     }
 
+    /// A directory of a proxy that has been told to pass through what it does not know.
+    fn told() -> (Arc<Directory>, mpsc::UnboundedReceiver<SocketAddr>) {
+        let own = Own::new();
+        own.apply(Arc::new(Inbound::of(endpoint("10.0.0.9:80").workload)));
+        Directory::new(own)
+    }
+
     fn balanced() -> Arc<Outbound> {
         Arc::new(Outbound { forward: Forward::Balance, ..Outbound::unknown(OutboundTlsMode::Prefer) })
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_unknown_destination_passes_through_at_once_while_no_operator_answers() {
-        let (directory, _wanted) = Directory::new();
+        let (directory, _wanted) = told();
         directory.set_online(false);
         let held = directory.destination(address("10.96.0.1:80"));
         let before = Instant::now();
@@ -296,8 +335,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_was_never_told_what_holds_refuses_what_it_does_not_know() {
+        let own = Own::new();
+        let (directory, _wanted) = Directory::new(own.clone());
+        directory.set_online(false);
+        let held = directory.destination(address("10.96.0.1:80"));
+        let before = Instant::now();
+        let known = directory.known(&held, Duration::from_secs(1)).await;
+        assert_eq!(*known, Outbound::unknown(OutboundTlsMode::Require));
+        assert_eq!(before.elapsed(), Duration::from_secs(1), "it is waited to be told");
+
+        let tell = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            own.apply(Arc::new(Inbound::of(endpoint("10.0.0.9:80").workload)));
+        };
+        let before = Instant::now();
+        let (known, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), tell);
+        assert_eq!(*known, Outbound::unknown(OutboundTlsMode::Prefer));
+        assert_eq!(before.elapsed(), Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_policy_requires_of_all_destinations_holds_for_the_unknown_too() {
+        let own = Own::new();
+        let told = Inbound::of(endpoint("10.0.0.9:80").workload);
+        own.apply(Arc::new(Inbound { unknown_destinations: OutboundTlsMode::Require, ..told }));
+        let (directory, _wanted) = Directory::new(own);
+        directory.set_online(false);
+        let held = directory.destination(address("10.96.0.1:80"));
+        let known = directory.known(&held, Duration::from_secs(1)).await;
+        assert_eq!(*known, Outbound::unknown(OutboundTlsMode::Require));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_comes_before_the_operator_could_be_reached_waits_for_it() {
-        let (directory, _wanted) = Directory::new();
+        let (directory, _wanted) = told();
         let held = directory.destination(address("10.96.0.1:80"));
         let reach = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -308,7 +380,7 @@ mod tests {
         let (config, ()) = tokio::join!(directory.known(&held, Duration::from_secs(1)), reach);
         assert_eq!(config, balanced());
 
-        let (directory, _wanted) = Directory::new();
+        let (directory, _wanted) = told();
         let held = directory.destination(address("10.96.0.1:80"));
         let fail = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -324,7 +396,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_first_connection_waits_for_configuration_and_endpoints_but_not_for_ever() {
-        let (directory, mut wanted) = Directory::new();
+        let (directory, mut wanted) = told();
         directory.set_online(true);
         let held = directory.destination(address("10.96.0.1:80"));
         assert_eq!(wanted.try_recv(), Ok(address("10.96.0.1:80")));
@@ -345,7 +417,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_pass_through_when_the_operator_is_lost() {
-        let (directory, _wanted) = Directory::new();
+        let (directory, _wanted) = told();
         directory.set_online(true);
         let held = directory.destination(address("10.96.0.1:80"));
         let lose = async { directory.set_online(false) };
@@ -356,7 +428,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_destination_is_removed_only_once_nothing_has_used_it_for_a_while() {
-        let (directory, mut wanted) = Directory::new();
+        let (directory, mut wanted) = told();
         let at = address("10.96.0.1:80");
         let (one, other) = (directory.destination(at), directory.destination(at));
         assert_eq!((wanted.try_recv(), wanted.try_recv().is_err()), (Ok(at), true), "announced once");
@@ -374,22 +446,23 @@ mod tests {
         assert_eq!((wanted.try_recv(), again.uses()), (Ok(at), 1), "wanted again");
     }
 
-    #[test]
-    fn beyond_the_bound_destinations_pass_through_and_are_not_announced() {
-        let (directory, mut wanted) = Directory::new();
+    #[tokio::test(start_paused = true)]
+    async fn beyond_the_bound_destinations_stay_unknown_and_are_not_announced() {
+        let (directory, mut wanted) = told();
         for i in 0..MAX_DESTINATIONS {
             directory.destination(SocketAddr::from(([10, 1, (i >> 8) as u8, i as u8], 80)));
             wanted.try_recv().unwrap();
         }
         let one_more = directory.destination(address("10.2.0.1:80"));
-        assert_eq!(one_more.config().as_deref(), Some(&Outbound::unknown(OutboundTlsMode::Prefer)));
+        let known = directory.known(&one_more, Duration::from_secs(1)).now_or_never();
+        assert_eq!(known.as_deref(), Some(&Outbound::unknown(OutboundTlsMode::Prefer)), "without a wait");
         assert!(wanted.try_recv().is_err());
         assert_eq!(directory.all().len(), MAX_DESTINATIONS);
     }
 
     #[test]
     fn endpoints_change_one_by_one_or_as_a_whole() {
-        let (directory, _wanted) = Directory::new();
+        let (directory, _wanted) = told();
         let held = directory.destination(address("10.96.0.1:80"));
         let addresses = |held: &Held| held.endpoints().unwrap().keys().copied().collect::<Vec<_>>();
         held.apply_endpoints(EndpointUpdate::Whole(vec![endpoint("10.0.0.1:80"), endpoint("10.0.0.2:80")]));

@@ -4,16 +4,11 @@
 //! the end, or an early answer left a request's body half sent; so one is taken only if it is ready, the latest first,
 //! so that the others can grow old and be closed.
 
-use super::{
-    connect,
-    connections::{Connections, Lease, failure},
-};
+use super::connections::{Connections, Lease, failure};
 use crate::{
     http::{body::RequestBody, limits, outgoing::Outgoing},
-    listen::{
-        io::{Counted, Io},
-        witness::Witness,
-    },
+    identity::Alpn,
+    listen::witness::Witness,
     outcome::Failure,
 };
 use http::Response;
@@ -100,13 +95,12 @@ async fn attempt(
 }
 
 async fn open(connections: &Connections) -> Result<Sender, Failure> {
-    let (stream, record) =
-        connect(connections.address(), connections.connector.connect_timeout, &connections.series).await?;
+    // In a box, which is gone once it is open.
+    let mut io = Box::pin(connections.open(Alpn::Http1)).await?;
+    let witness = io.witnessed();
     let mut builder = Builder::new();
     builder.preserve_header_case(true).max_buf_size(limits::HEAD).max_header_size(limits::HEAD);
-    let (io, witness) = Counted::new(stream, record).witnessed();
-    let (requests, connection) =
-        builder.handshake(TokioIo::new(Io::from(io))).await.map_err(|_| Failure::ConnectionLost)?;
+    let (requests, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|_| Failure::ConnectionLost)?;
     let address = connections.address();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {

@@ -4,13 +4,10 @@
 //! (SETTINGS_MAX_CONCURRENT_STREAMS). Then another is opened, up to a bound; beyond it requests wait for a stream.
 //! Requests that come while a connection is being opened wait for that one.
 
-use super::{
-    connect,
-    connections::{Connections, Lease, failure},
-};
+use super::connections::{Connections, Lease, failure};
 use crate::{
     http::{body::RequestBody, limits, outgoing::Outgoing, serve::LocalExecutor},
-    listen::io::{Counted, Io},
+    identity::Alpn,
     outcome::Failure,
 };
 use futures::{
@@ -213,14 +210,14 @@ async fn open(connections: Rc<Connections>) -> Result<(), Failure> {
 
 async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure> {
     let address = connections.address();
-    let (stream, record) = connect(address, connections.connector.connect_timeout, &connections.series).await?;
+    let io = connections.open(Alpn::Http2).await?;
     let (sender, connection) = Builder::new(LocalExecutor)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buf_size(limits::SEND_BUFFER)
-        .handshake(TokioIo::new(Io::from(Counted::new(stream, record))))
+        .handshake(TokioIo::new(io))
         .await
         .map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {

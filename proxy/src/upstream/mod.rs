@@ -11,9 +11,11 @@ mod ewma;
 mod http1;
 mod http2;
 pub mod own;
+mod secure;
 
 pub(crate) use balance::Balancer;
 pub(crate) use candidate::{Candidate, Pending};
 pub(crate) use connect::{Connector, connect};
 pub(crate) use connections::{Connections, Lease};
 pub(crate) use ewma::Ewma;
+pub(crate) use secure::{Handshakes, Security};

@@ -2,7 +2,7 @@
 //! stop. `discovery` writes it on the control thread; `inbound` reads it on the workers.
 
 use arc_swap::ArcSwapOption;
-use conduit_model::Inbound;
+use conduit_model::{Inbound, OutboundTlsMode};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -11,12 +11,17 @@ use tokio::sync::watch;
 pub struct Own {
     config: ArcSwapOption<Inbound>,
     terminating: watch::Sender<bool>,
+    known: watch::Sender<bool>,
 }
 
 impl Own {
     /// Nothing known yet, and not terminating.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { config: ArcSwapOption::empty(), terminating: watch::Sender::new(false) })
+        Arc::new(Self {
+            config: ArcSwapOption::empty(),
+            terminating: watch::Sender::new(false),
+            known: watch::Sender::new(false),
+        })
     }
 
     /// Takes the operator's newest answer. Termination is final: a pod that was told to stop does not start again, even
@@ -26,6 +31,18 @@ impl Own {
             self.terminating.send_if_modified(|terminating| !std::mem::replace(terminating, true));
         }
         self.config.store(Some(inbound));
+        self.known.send_if_modified(|known| !std::mem::replace(known, true));
+    }
+
+    /// What holds for destinations of which nothing is known, once the proxy has been told.
+    pub fn unknown_destinations(&self) -> Option<OutboundTlsMode> {
+        self.peek().as_ref().map(|config| config.unknown_destinations)
+    }
+
+    /// Waits until the configuration is known.
+    pub(crate) async fn known(&self) {
+        // The sender is this one's own, and lives.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// The configuration, once one is known.

@@ -77,9 +77,10 @@ fn requests_through_both_proxies_survive_the_end_of_a_pod() {
                 Protocol::Http1 => http1_server(answer).await,
                 _ => http2_server(100, move |request, _| answer(request)).await,
             };
-            let (old, new) = (InboundProxy::before(application, protocol), InboundProxy::before(application, protocol));
-            let outbound =
-                OutboundProxy::balancing(protocol, &[endpoint(old.address, true), endpoint(new.address, true)]);
+            let old = InboundProxy::before(application, protocol);
+            let new = old.beside(application, protocol);
+            let endpoints = [endpoint(old.address, true), endpoint(new.address, true)];
+            let outbound = OutboundProxy::meshed(protocol, &endpoints, old.authority.identity("client"));
             let mut http2 = http2_client(outbound.address).await;
             let mut http1 = TcpStream::connect(outbound.address).await.unwrap();
             for i in 0..100 {

@@ -35,7 +35,7 @@ fn an_exchange_is_counted_for_its_endpoint_and_for_its_route() {
         let to_web = "authority=\"web.shop.svc.cluster.local:80\"";
         let labels = format!(
             "direction=\"outbound\",{to_web},dst_namespace=\"shop\",dst_deployment=\"web\",dst_serviceaccount=\"web\",\
-             dst_service=\"web\",tls=\"no_identity\",no_tls_reason=\"not_provided_by_service_discovery\""
+             dst_service=\"web\",tls=\"true\",server_id=\"spiffe://cluster.local/ns/shop/sa/web\""
         );
         let dst = "dst=\"web.shop.svc.cluster.local:80\",rt_route=\"[DEFAULT]\"";
         let end = "classification=\"success\",status_code=\"200\"";
@@ -51,8 +51,8 @@ fn an_exchange_is_counted_for_its_endpoint_and_for_its_route() {
             ]
         );
         let labels = format!(
-            "direction=\"inbound\",{to_web},target_port=\"{}\",tls=\"no_identity\",\
-             no_tls_reason=\"no_tls_from_remote\"",
+            "direction=\"inbound\",{to_web},target_port=\"{}\",tls=\"true\",\
+             client_id=\"spiffe://cluster.local/ns/shop/sa/client\"",
             application.port()
         );
         assert_eq!(

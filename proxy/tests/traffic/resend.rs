@@ -1,6 +1,6 @@
 //! Requests that are sent to another endpoint, and those that must not be.
 
-use crate::support::*;
+use crate::{identity::fake::Authority, support::*};
 use bytes::Bytes;
 use conduit_model::{EndpointUpdate, Protocol};
 use http::{HeaderMap, Request, Response, Version};
@@ -45,9 +45,9 @@ fn a_post_that_reached_a_proxy_but_no_application_arrives_whole_at_another() {
         let alive = InboundProxy::before(echo().await, Protocol::Http1);
         let mut resent = 0.0;
         for _ in 0..8 {
-            let down = InboundProxy::before(refusing().await, Protocol::Http1);
+            let down = alive.beside(refusing().await, Protocol::Http1);
             let endpoints = [endpoint(down.address, true), endpoint(alive.address, true)];
-            let proxy = OutboundProxy::balancing(Protocol::Http1, &endpoints);
+            let proxy = OutboundProxy::meshed(Protocol::Http1, &endpoints, alive.authority.identity("client"));
             let answer = exchange(proxy.address, POST).await;
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello"), "{answer}");
             resent += sum(&proxy.metrics, "conduit_requests_resent_total", &[]);
@@ -66,9 +66,9 @@ fn a_grpc_request_that_reached_no_application_is_sent_again_too() {
         .await;
         let alive = InboundProxy::before(application, Protocol::Grpc);
         for _ in 0..8 {
-            let down = InboundProxy::before(refusing().await, Protocol::Grpc);
+            let down = alive.beside(refusing().await, Protocol::Grpc);
             let endpoints = [endpoint(down.address, true), endpoint(alive.address, true)];
-            let proxy = OutboundProxy::balancing(Protocol::Grpc, &endpoints);
+            let proxy = OutboundProxy::meshed(Protocol::Grpc, &endpoints, alive.authority.identity("client"));
             let mut client = http2_client(proxy.address).await;
             let request = Request::post("http://web/a.B/C")
                 .version(Version::HTTP_2)
@@ -97,13 +97,19 @@ fn a_body_that_is_sent_again_arrives_whole_where_the_answer_comes_before_it() {
         .await;
         let mut resent = 0.0;
         for _ in 0..8 {
-            let down = http2_server(100, |request, _| async {
-                request.into_body().collect().await.unwrap();
-                let answer = Response::builder().status(503).header("conduit-error", "connect-refused");
-                answer.body(full("")).unwrap()
+            let authority = Authority::new();
+            let down = peer_server(&authority, |stream, _| async {
+                let refuse = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
+                    request.into_body().collect().await?;
+                    let answer = Response::builder().status(503).header("conduit-error", "connect-refused");
+                    Ok::<_, hyper::Error>(answer.body(full("")).unwrap())
+                });
+                let builder = hyper::server::conn::http2::Builder::new(Local);
+                let _ = builder.serve_connection(TokioIo::new(stream), refuse).await;
             })
             .await;
-            let proxy = OutboundProxy::balancing(Protocol::Grpc, &[endpoint(alive, false)]);
+            let identity = authority.identity("client");
+            let proxy = OutboundProxy::meshed(Protocol::Grpc, &[endpoint(alive, false)], identity);
             let mut client = http2_client(proxy.address).await;
             let post = |body| Request::post("http://web/").version(Version::HTTP_2).body(body).unwrap();
             // Now the proxy knows the window.
@@ -127,11 +133,13 @@ fn a_body_that_is_sent_again_arrives_whole_where_the_answer_comes_before_it() {
 fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
     run(async {
         // The one that is down answers when it has had the whole body; the first endpoint is tried alone to be sure of it.
-        let down = server(|mut stream, _| async move {
+        let authority = Authority::new();
+        let down = peer_server(&authority, |mut stream, _| async move {
             read_until(&mut stream, "x\n").await;
             let answer =
                 "HTTP/1.1 503 Service Unavailable\r\nconduit-error: connect-refused\r\ncontent-length: 0\r\n\r\n";
             stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
         })
         .await;
         let reached = Rc::new(Cell::new(0));
@@ -141,7 +149,8 @@ fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
             async { Response::new(full("")) }
         })
         .await;
-        let proxy = OutboundProxy::balancing(Protocol::Http1, &[endpoint(down, true), endpoint(other, true)]);
+        let endpoints = [endpoint(down, true), endpoint(other, false)];
+        let proxy = OutboundProxy::meshed(Protocol::Http1, &endpoints, authority.identity("client"));
         let body = format!("{}x\n", "a".repeat(100_000));
         let request = format!(
             "POST / HTTP/1.1\r\nhost: web\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -190,7 +199,7 @@ fn an_answer_of_the_application_is_never_replaced_by_another_attempt() {
             async { Response::builder().status(503).body(full("later")).unwrap() }
         })
         .await;
-        let proxy = OutboundProxy::balancing(Protocol::Http1, &[endpoint(overloaded, true)]);
+        let (proxy, _inbound) = chain(overloaded, Protocol::Http1);
         let answer = exchange(proxy.address, POST).await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("later"), "{answer}");
         assert_eq!(reached.get(), 1);

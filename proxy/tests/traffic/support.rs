@@ -4,10 +4,10 @@ use crate::identity::fake::Authority;
 use bytes::Bytes;
 use conduit_model::{
     Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, InboundMtls, InboundPort, InboundService, ObjectRef,
-    Outbound, OutboundTls, Protocol, RequestMatch, Route, ServicePort, Workload, WorkloadKind,
+    Outbound, OutboundTls, Protocol, RequestMatch, Route, ServicePort, TrustDomain, Workload, WorkloadKind,
 };
 use conduit_proxy::{
-    identity::{Alpn, Credentials, TlsError},
+    identity::{Alpn, Credentials, Identity, TlsError},
     inbound,
     listen::{
         drain::{self, DrainSignal},
@@ -30,6 +30,7 @@ use std::{
     convert::Infallible,
     future::Future,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -38,7 +39,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, LocalSet, spawn_local},
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client::TlsStream, server};
 
 /// How long any case may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -61,6 +62,10 @@ pub fn workload(name: &str) -> Workload {
     }
 }
 
+pub fn domain() -> TrustDomain {
+    "cluster.local".parse().unwrap()
+}
+
 pub fn service_port() -> ServicePort {
     ServicePort { namespace: "shop".into(), name: "web".into(), port: 80, fqdn: "web.shop.svc.cluster.local".into() }
 }
@@ -71,7 +76,7 @@ pub fn route(name: &str, condition: RequestMatch) -> Route {
 }
 
 pub fn endpoint(address: SocketAddr, meshed: bool) -> Endpoint {
-    let proxy = if meshed { EndpointProxy::Plaintext } else { EndpointProxy::None };
+    let proxy = if meshed { EndpointProxy::Mtls } else { EndpointProxy::None };
     Endpoint { address, workload: workload("web"), proxy }
 }
 
@@ -85,7 +90,13 @@ pub struct OutboundProxy {
 }
 
 impl OutboundProxy {
+    /// One that has no certificate, and calls nobody who would ask for it.
     pub fn balancing(protocol: Protocol, endpoints: &[Endpoint]) -> Self {
+        Self::meshed(protocol, endpoints, Identity::new(domain()))
+    }
+
+    /// One that is `identity` to its peers.
+    pub fn meshed(protocol: Protocol, endpoints: &[Endpoint], identity: Arc<Identity>) -> Self {
         let outbound = Outbound {
             protocol,
             service: Some(service_port()),
@@ -93,13 +104,17 @@ impl OutboundProxy {
             forward: Forward::Balance,
             tls: OutboundTls::DEFAULT,
         };
-        let proxy = Self::start(outbound, "10.96.0.1:80".parse().unwrap());
+        let proxy = Self::of(outbound, "10.96.0.1:80".parse().unwrap(), identity);
         proxy.destination.apply_endpoints(EndpointUpdate::Whole(endpoints.to_vec()));
         proxy
     }
 
     pub fn start(outbound: Outbound, destination: SocketAddr) -> Self {
-        let (directory, _wanted) = Directory::new();
+        Self::of(outbound, destination, Identity::new(domain()))
+    }
+
+    pub fn of(outbound: Outbound, destination: SocketAddr, identity: Arc<Identity>) -> Self {
+        let (directory, _wanted) = Directory::new(Own::new());
         let destination = directory.destination(destination);
         destination.apply_config(Arc::new(outbound));
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
@@ -109,6 +124,8 @@ impl OutboundProxy {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(destination.address()),
             directory,
+            identity,
+            pod_ips: Vec::new(),
             metrics: metrics.clone(),
             drain: drained,
             discovery_timeout: Duration::from_secs(1),
@@ -125,7 +142,7 @@ pub struct InboundProxy {
     pub address: SocketAddr,
     pub own: Arc<Own>,
     pub inbound: Inbound,
-    pub authority: Authority,
+    pub authority: Rc<Authority>,
     pub metrics: Arc<Metrics>,
     pub drain: DrainSignal,
     pub served: JoinHandle<std::io::Result<()>>,
@@ -154,21 +171,33 @@ impl InboundProxy {
 
     pub fn with_pod_ip(application: SocketAddr, pod: SocketAddr, protocol: Protocol) -> Self {
         let inbound = Inbound { ports: vec![inbound_port(application, protocol)], ..Inbound::of(workload("web")) };
-        Self::start(application, pod, Some(inbound), Vec::new())
+        Self::start(application, pod, Some(inbound), Vec::new(), Rc::new(Authority::new()))
+    }
+
+    /// Another of the same mesh and workload.
+    pub fn beside(&self, application: SocketAddr, protocol: Protocol) -> Self {
+        let inbound = Inbound { ports: vec![inbound_port(application, protocol)], ..Inbound::of(workload("web")) };
+        Self::start(application, application, Some(inbound), Vec::new(), self.authority.clone())
     }
 
     /// One that was told this, and whose default gateways are these.
     pub fn told(application: SocketAddr, inbound: Inbound, gateways: Vec<IpAddr>) -> Self {
-        Self::start(application, application, Some(inbound), gateways)
+        Self::start(application, application, Some(inbound), gateways, Rc::new(Authority::new()))
     }
 
     /// One that was told nothing.
     pub fn untold(application: SocketAddr) -> Self {
-        Self::start(application, application, None, Vec::new())
+        Self::start(application, application, None, Vec::new(), Rc::new(Authority::new()))
     }
 
-    fn start(application: SocketAddr, pod: SocketAddr, inbound: Option<Inbound>, gateways: Vec<IpAddr>) -> Self {
-        let (own, authority) = (Own::new(), Authority::new());
+    fn start(
+        application: SocketAddr,
+        pod: SocketAddr,
+        inbound: Option<Inbound>,
+        gateways: Vec<IpAddr>,
+        authority: Rc<Authority>,
+    ) -> Self {
+        let own = Own::new();
         if let Some(inbound) = &inbound {
             own.apply(Arc::new(inbound.clone()));
         }
@@ -208,7 +237,8 @@ impl InboundProxy {
 /// Both proxies in a row before an application: the address to connect to, and the proxies.
 pub fn chain(application: SocketAddr, protocol: Protocol) -> (OutboundProxy, InboundProxy) {
     let inbound = InboundProxy::before(application, protocol);
-    let outbound = OutboundProxy::balancing(protocol, &[endpoint(inbound.address, true)]);
+    let identity = inbound.authority.identity("client");
+    let outbound = OutboundProxy::meshed(protocol, &[endpoint(inbound.address, true)], identity);
     (outbound, inbound)
 }
 
@@ -228,6 +258,24 @@ pub async fn server<F: Future<Output = ()> + 'static>(serve: impl Fn(TcpStream, 
         }
     });
     address
+}
+
+/// The proxy of a pod of the Service `web.shop`, as far as its peers can tell: it treats each connection as `serve` does,
+/// with its number, once both have proved who they are.
+pub async fn peer_server<F: Future<Output = ()> + 'static>(
+    authority: &Authority,
+    serve: impl Fn(server::TlsStream<TcpStream>, usize) -> F + Clone + 'static,
+) -> SocketAddr {
+    let credentials = authority.credentials("web");
+    self::server(move |stream, number| {
+        let (credentials, serve) = (credentials.clone(), serve.clone());
+        async move {
+            if let Ok((stream, _, _)) = credentials.accept(stream).await {
+                serve(stream, number).await;
+            }
+        }
+    })
+    .await
 }
 
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
