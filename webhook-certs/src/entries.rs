@@ -80,6 +80,17 @@ impl<'a> Parts<'a> {
         self.usable(read)
     }
 
+    /// Says of each of these entries that is not there what it should hold.
+    pub fn require(&mut self, needed: &[(&'static str, &str)]) {
+        let missing = needed.iter().filter(|(name, _)| !self.entries.contains_key(*name));
+        self.faults.extend(missing.map(|(name, what)| EntryError::new(name, format!("must be there: {what}"))));
+    }
+
+    /// Whether everything could be read so far.
+    pub fn is_good(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// What could not be read.
     pub fn into_faults(self) -> Vec<EntryError> {
         self.faults

@@ -10,6 +10,7 @@
 mod authority;
 mod entries;
 mod leaf;
+mod own;
 mod resolver;
 mod rotation;
 mod stored;
@@ -17,6 +18,7 @@ mod stored;
 pub use authority::{Authority, AuthorityProfile, BACKDATING};
 pub use entries::{Entries, EntryError, Pair, Parts, TrustedAuthority, certificates, to_pem};
 pub use leaf::Leaf;
+pub use own::OwnCertificate;
 pub use resolver::{ServingCertificate, server_config};
 pub use rotation::{
     AUTHORITY_LIFETIME, AUTHORITY_RENEWAL, Decision, LEAF_LIFETIME, LEAF_RENEWAL, OVERLAP, Settled, Step, apply,

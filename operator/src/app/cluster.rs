@@ -11,9 +11,12 @@ use crate::{
     admission::{self, Admission, Events, Namespaces},
     credential::TokenReviews,
     index::{self, Index, ObjectName},
+    issuer::Lifetimes,
     reconcile::{
-        certificate::Certificates,
+        certificate::{self, Certificates},
+        identity::{self, Identity},
         leader::Election,
+        notices::Notices,
         remarks::Remarks,
         status::{self, LEASE, Status},
         trust_bundle,
@@ -54,13 +57,16 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     // It holds the state of six watches.
     tasks.spawn_until_closing("the index", async move { Box::pin(index::watch::run(&watched, watching)).await });
 
+    let notices = Notices::new(client.clone(), &flags.namespace, &flags.pod_name);
+    notices.register(&mut registry);
     let hooks = Arc::new(ServingCertificate::default());
     let (authorities, ca_bundle) = watch::channel(None);
     let certificates = Certificates {
         secrets: Api::namespaced(client.clone(), &flags.namespace),
-        names: flags.names(),
+        source: certificate_source(flags),
         serving: Arc::clone(&hooks),
         bundle: authorities,
+        notices: notices.clone(),
         now: OffsetDateTime::now_utc,
     };
     tasks.spawn("the webhooks' serving certificate", certificates.run(closing.clone()));
@@ -102,8 +108,15 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let incoming = with_tls(listener, Arc::clone(&hooks), &[b"h2", b"http/1.1"])?;
     tasks.spawn("the webhooks", admission::serve(incoming, webhooks, closing.clone()));
 
-    // Kept from here to the end of the process; what reads Secret conduit-identity sends to it.
-    let (_issuer, issuing) = watch::channel(None);
+    let (issuer, issuing) = watch::channel(None);
+    let identity = Identity {
+        secrets: Api::namespaced(client.clone(), &flags.namespace),
+        source: issuer_source(flags, lifetimes),
+        issuer,
+        notices: notices.clone(),
+        now: OffsetDateTime::now_utc,
+    };
+    tasks.spawn("what signs certificates", identity.run(closing.clone()));
     let (bundle, trusted) = watch::channel(None);
     tasks.spawn("the trust bundle", trust_bundle::run(client.clone(), trusted, closing.clone()));
     let parts = mesh::Parts {
@@ -154,4 +167,27 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let admin = admin::router(readiness.clone(), registry).merge(status::router(report));
     super::serve_admin(&mut tasks, flags, admin).await?;
     tasks.run(LINGER, || readiness.drain()).await
+}
+
+/// Where the webhooks' certificate comes from.
+fn certificate_source(flags: &Flags) -> certificate::Source {
+    match flags.identity.webhook_certificate_secret() {
+        Some(secret) => {
+            // The name by which the API server calls a webhook's Service.
+            let name = format!("{SERVICE}.{}.svc", flags.namespace);
+            certificate::Source::Users { secret: secret.to_owned(), name }
+        }
+        None => certificate::Source::Ours { names: flags.names() },
+    }
+}
+
+/// Where the issuer of workloads' certificates comes from.
+fn issuer_source(flags: &Flags, lifetimes: Lifetimes) -> identity::Source {
+    match flags.identity.issuer_secret() {
+        Some(secret) => {
+            let domain = flags.identity.trust_domain.clone();
+            identity::Source::Users { secret: secret.to_owned(), domain }
+        }
+        None => identity::Source::Ours(lifetimes),
+    }
 }

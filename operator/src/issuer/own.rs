@@ -24,17 +24,20 @@ impl Issuer {
     ///
     /// Every entry that is not what it should be.
     pub fn from_secret(entries: &Entries, domain: &TrustDomain, now: OffsetDateTime) -> Result<Self, Vec<EntryError>> {
-        let mut faults: Vec<_> =
-            [CHAIN, KEY, ROOTS].into_iter().filter(|name| !entries.contains_key(*name)).map(missing).collect();
         let mut parts = Parts::new(entries);
+        parts.require(&[
+            (CHAIN, "the issuer's certificate, and those that lead to a root"),
+            (KEY, "the issuer's private key"),
+            (ROOTS, "the certificates of the roots that the mesh trusts"),
+        ]);
+        if !parts.is_good() {
+            return Err(parts.into_faults());
+        }
         let roots = parts.single(ROOTS, TrustedAuthority::read_all);
-        let chain = parts.single(CHAIN, certificates);
         let authority = parts.pair([CHAIN, KEY], Authority::read);
-        // What is missing was said above, once and in other words.
-        faults.extend(parts.into_faults().into_iter().filter(|fault| entries.contains_key(fault.entry)));
-        faults.dedup();
-        let (Some(mut roots), Some(mut chain), Some(authority), []) = (roots, chain, authority, &faults[..]) else {
-            return Err(faults);
+        let chain = authority.as_ref().and_then(|_| parts.single(CHAIN, certificates));
+        let (Some(mut roots), Some(authority), Some(mut chain)) = (roots, authority, chain) else {
+            return Err(parts.into_faults());
         };
         chain.retain(|certificate| !roots.iter().any(|root| root.der() == certificate));
         let ends_at = signing_root(&authority, &chain, &roots, domain, now).map_err(|fault| vec![fault])?;
@@ -88,13 +91,4 @@ fn check_usage(authority: &Authority) -> Result<(), EntryError> {
     let (_, certificate) = X509Certificate::from_der(authority.der()).map_err(|_| expected())?;
     let usage = certificate.key_usage().map_err(|_| expected())?;
     if usage.is_some_and(|usage| !usage.value.key_cert_sign()) { Err(expected()) } else { Ok(()) }
-}
-
-fn missing(name: &'static str) -> EntryError {
-    let expected = match name {
-        ROOTS => "must be there: the certificates of the roots that the mesh trusts",
-        CHAIN => "must be there: the issuer's certificate, and those that lead to a root",
-        _ => "must be there: the issuer's private key",
-    };
-    EntryError::new(name, expected)
 }

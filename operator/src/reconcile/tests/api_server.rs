@@ -88,6 +88,12 @@ impl ApiServer {
         self.0.objects.lock().unwrap().get(&key).cloned()
     }
 
+    /// Every object of a resource.
+    pub(super) fn list_of(&self, resource: &str) -> Vec<Value> {
+        let objects = self.0.objects.lock().unwrap();
+        objects.iter().filter(|(key, _)| key.0 == resource).map(|(_, object)| object.clone()).collect()
+    }
+
     /// Lets something happen between what the next writer has read and what it writes.
     pub(super) fn before_next_write(&self, hook: impl FnOnce(&Self) + Send + 'static) {
         *self.0.before_write.lock().unwrap() = Some(Box::new(hook));

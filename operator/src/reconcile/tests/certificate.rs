@@ -1,8 +1,12 @@
 //! The Secret with the serving identity.
 
 use super::{api_server::ApiServer, eventually};
-use crate::reconcile::certificate::{Certificates, SECRET};
-use conduit_webhook_certs::ServingCertificate;
+use crate::reconcile::{
+    certificate::{Certificates, SECRET, Source},
+    notices::Notices,
+};
+use conduit_webhook_certs::{Authority, AuthorityProfile, Leaf, ServingCertificate};
+use k8s_openapi::ByteString;
 use kube::Api;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
@@ -17,15 +21,27 @@ struct Replica {
     _stop: tokio_util::sync::DropGuard,
 }
 
+const NAME: &str = "conduit-operator.conduit.svc";
+const USERS: &str = "their-certificate";
+
 fn replica(server: &ApiServer) -> Replica {
+    start(server, Source::Ours { names: BTreeSet::from([NAME.to_owned()]) })
+}
+
+fn follower(server: &ApiServer) -> Replica {
+    start(server, Source::Users { secret: USERS.to_owned(), name: NAME.to_owned() })
+}
+
+fn start(server: &ApiServer, source: Source) -> Replica {
     let serving = Arc::new(ServingCertificate::default());
     let (sender, bundle) = watch::channel(None);
     let stop = CancellationToken::new();
     let certificates = Certificates {
         secrets: Api::namespaced(server.client(), "conduit"),
-        names: BTreeSet::from(["conduit-operator.conduit.svc".to_owned()]),
+        source,
         serving: Arc::clone(&serving),
         bundle: sender,
+        notices: Notices::new(server.client(), "conduit", "one"),
         now: OffsetDateTime::now_utc,
     };
     tokio::spawn(certificates.run(stop.clone()));
@@ -121,4 +137,42 @@ async fn a_spoiled_serving_certificate_costs_nobodys_trust() {
     eventually("a certificate is served again", || second.serving.is_loaded()).await;
     assert_eq!(second.bundle(), bundle);
     assert_ne!(held(&server)["tls.crt"], spoiled["tls.crt"]);
+}
+
+/// A Secret as a user's own certificate stands in it, valid for `name`.
+fn theirs(name: &str, lifetime: time::Duration) -> (Value, String) {
+    let profile = AuthorityProfile { name: "theirs", lifetime: time::Duration::days(400), path_length: 0 };
+    let now = OffsetDateTime::now_utc();
+    let authority = Authority::issue(profile, now).unwrap();
+    let leaf = Leaf::issue(&authority, &[name.to_owned()].into(), lifetime, now).unwrap();
+    let entry = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
+    let data = json!({
+        "tls.crt": entry(leaf.certificate()), "tls.key": entry(&leaf.key()), "ca.crt": entry(authority.certificate()),
+    });
+    let secret = json!({"metadata": {"name": USERS, "namespace": "conduit"}, "data": data});
+    (secret, authority.certificate().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_own_certificate_is_served_followed_and_never_written() {
+    let server = ApiServer::new();
+    let replica = follower(&server);
+    eventually("its absence is told", || server.list_of("events").len() == 1).await;
+    assert!(!replica.serving.is_loaded());
+
+    let (first, authority) = theirs(NAME, time::Duration::days(30));
+    server.put("secrets", first);
+    eventually("it is served", || replica.serving.is_loaded()).await;
+    assert_eq!(replica.bundle().as_deref(), Some(authority.as_str()));
+    let (second, authority) = theirs(NAME, time::Duration::days(30));
+    server.put("secrets", second);
+    eventually("the next one is served", || replica.bundle().as_deref() == Some(authority.as_str())).await;
+
+    server.put("secrets", theirs("elsewhere", time::Duration::days(30)).0);
+    eventually("what cannot be used is told", || server.list_of("events").len() == 2).await;
+    assert_eq!(replica.bundle().as_deref(), Some(authority.as_str()), "the last good one stays");
+    let told = server.list_of("events").into_iter().map(|event| event["note"].as_str().unwrap().to_owned());
+    let expected = "tls.crt: must be valid for the name conduit-operator.conduit.svc; the certificate that was there before is served on";
+    assert!(told.collect::<Vec<_>>().iter().any(|note| note == expected));
+    assert!(server.writes().iter().all(|write| write.ends_with("/events")), "{:?}", server.writes());
 }

@@ -2,6 +2,7 @@
 
 mod api_server;
 mod certificate;
+mod identity;
 mod trust_bundle;
 mod webhook;
 
