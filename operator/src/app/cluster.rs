@@ -16,7 +16,7 @@ use crate::{
         certificate::{self, Certificates},
         identity::{self, Identity},
         leader::Election,
-        notices::Notices,
+        notices::{Certificate, Notices},
         remarks::Remarks,
         status::{self, LEASE, Status},
         trust_bundle,
@@ -125,7 +125,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         issuer: issuing,
         lifetimes,
         bundle,
-        served_until: Box::new(|_| {}),
+        served_until: Box::new(move |at| notices.expires(Certificate::serving, at)),
     };
     let listeners = Listeners::bind(flags).await?;
     let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;
