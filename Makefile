@@ -61,6 +61,7 @@ test: ## format, lints, and every test but benchmarks, with the seconds of each 
 .PHONY: check-format
 check-format: ## that every file is formatted
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 .PHONY: clippy
 clippy: ## the lints, on all targets; a warning is an error
@@ -83,6 +84,10 @@ deny: ## bans, licences and sources of dependencies
 unit: ## unit and integration tests; some need root, and fail without
 	@cargo test --quiet --locked --workspace --exclude conduit-e2e
 	@cargo test --quiet --locked -p conduit-e2e --lib --bins
+
+.PHONY: fuzz
+fuzz: ## what reads the bytes of others, against any bytes: each target for FUZZ_SECONDS (default 60); TARGET=name for one
+	@hack/fuzz.sh $(TARGET)
 
 .PHONY: chart-test
 chart-test: ## the chart: lint, the same bytes twice, and that bad values are refused

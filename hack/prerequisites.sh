@@ -11,7 +11,7 @@ fail() { say "$*"; exit 1; }
 
 # Compilers; what a node runs (e2e/cluster); a real Redis for the tests.
 packages=(
-    gcc libc6-dev make
+    gcc g++ libc6-dev make
     containerd runc containernetworking-plugins iproute2 iptables nftables util-linux
     redis-server redis-tools
 )

@@ -123,6 +123,36 @@ fn whoever_cannot_prove_an_identity_of_the_mesh_gets_nothing_and_no_plaintext_ei
 }
 
 #[test]
+fn a_session_that_goes_on_has_the_same_peer() {
+    run(async {
+        let application = echo_version().await;
+        let proxy = InboundProxy::before(application, Protocol::Detect);
+        let client = proxy.authority.credentials("client");
+        for _ in 0..2 {
+            let mut peer = proxy.connect(&client, Alpn::Http1).await.unwrap();
+            ask(&mut peer, "GET / HTTP/1.1\r\nhost: web\r\n\r\n", "!").await;
+        }
+        wait_for(&proxy.metrics, "response_total", &["tls=\"true\"", CLIENT], 2.0).await;
+        assert_eq!(sum(&proxy.metrics, "conduit_tls_handshakes_total", &["result=\"full\""]), 1.0);
+        assert_eq!(sum(&proxy.metrics, "conduit_tls_handshakes_total", &["result=\"resumed\""]), 1.0);
+    });
+}
+
+#[test]
+fn a_proxy_that_has_no_certificate_yet_resets_peers_and_serves_plaintext_where_policy_lets_it() {
+    run(async {
+        let application = echo_version().await;
+        let proxy = InboundProxy::uncertified(application);
+        let client = proxy.authority.credentials("client");
+        assert!(proxy.connect(&client, Alpn::Http1).await.is_err());
+        let missing = ["result=\"failed\"", "reason=\"no_certificate\""];
+        wait_for(&proxy.metrics, "conduit_tls_handshakes_total", &missing, 1.0).await;
+        let answer = exchange(proxy.address, "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("HTTP/1.1!"), "{answer}");
+    });
+}
+
+#[test]
 fn a_proxy_whose_certificate_is_over_takes_no_connections_and_keeps_those_that_it_has() {
     run(async {
         let application = echo_version().await;

@@ -148,6 +148,12 @@ pub struct InboundProxy {
     pub served: JoinHandle<std::io::Result<()>>,
 }
 
+/// Whether a proxy can prove who it is.
+enum Known {
+    Certified,
+    ByName,
+}
+
 /// What the pod of the Service `web.shop` is told of its one port.
 pub fn inbound_port(application: SocketAddr, protocol: Protocol) -> InboundPort {
     let service = InboundService {
@@ -171,23 +177,31 @@ impl InboundProxy {
 
     pub fn with_pod_ip(application: SocketAddr, pod: SocketAddr, protocol: Protocol) -> Self {
         let inbound = Inbound { ports: vec![inbound_port(application, protocol)], ..Inbound::of(workload("web")) };
-        Self::start(application, pod, Some(inbound), Vec::new(), Rc::new(Authority::new()))
+        Self::start(application, pod, Some(inbound), Vec::new(), Rc::new(Authority::new()), Known::Certified)
     }
 
     /// Another of the same mesh and workload.
     pub fn beside(&self, application: SocketAddr, protocol: Protocol) -> Self {
         let inbound = Inbound { ports: vec![inbound_port(application, protocol)], ..Inbound::of(workload("web")) };
-        Self::start(application, application, Some(inbound), Vec::new(), self.authority.clone())
+        Self::start(application, application, Some(inbound), Vec::new(), self.authority.clone(), Known::Certified)
     }
 
     /// One that was told this, and whose default gateways are these.
     pub fn told(application: SocketAddr, inbound: Inbound, gateways: Vec<IpAddr>) -> Self {
-        Self::start(application, application, Some(inbound), gateways, Rc::new(Authority::new()))
+        Self::start(application, application, Some(inbound), gateways, Rc::new(Authority::new()), Known::Certified)
     }
 
     /// One that was told nothing.
     pub fn untold(application: SocketAddr) -> Self {
-        Self::start(application, application, None, Vec::new(), Rc::new(Authority::new()))
+        Self::start(application, application, None, Vec::new(), Rc::new(Authority::new()), Known::Certified)
+    }
+
+    /// One that has no certificate yet.
+    pub fn uncertified(application: SocketAddr) -> Self {
+        let ports = vec![inbound_port(application, Protocol::Detect)];
+        let inbound = Inbound { ports, ..Inbound::of(workload("web")) };
+        let authority = Rc::new(Authority::new());
+        Self::start(application, application, Some(inbound), Vec::new(), authority, Known::ByName)
     }
 
     fn start(
@@ -196,6 +210,7 @@ impl InboundProxy {
         inbound: Option<Inbound>,
         gateways: Vec<IpAddr>,
         authority: Rc<Authority>,
+        known: Known,
     ) -> Self {
         let own = Own::new();
         if let Some(inbound) = &inbound {
@@ -210,7 +225,10 @@ impl InboundProxy {
             pod_ips: vec![pod.ip()],
             gateways,
             own: own.clone(),
-            identity: authority.identity("web"),
+            identity: match known {
+                Known::Certified => authority.identity("web"),
+                Known::ByName => Identity::new(authority.domain.clone()),
+            },
             metrics: metrics.clone(),
             drain: drained,
             detect_timeout: DETECT_TIMEOUT,

@@ -1,0 +1,12 @@
+//! What `make fuzz` starts from, and what it has found, without the fuzzer.
+#![allow(missing_docs, unreachable_pub)]
+
+#[path = "../../fuzz/properties/client_hello.rs"]
+mod client_hello;
+#[path = "../../fuzz/properties/seeds.rs"]
+mod seeds;
+
+#[test]
+fn the_seeds_of_client_hello_hold() {
+    seeds::replay("client_hello", client_hello::holds);
+}
