@@ -37,6 +37,15 @@ pub struct Parts<'a> {
     faults: Vec<EntryError>,
 }
 
+/// What reading entries gave.
+#[derive(Debug)]
+pub struct Read<S> {
+    /// What is usable; none where the part is not on which the others hang.
+    pub stored: Option<S>,
+    /// What is not, for the log. Empty for entries that nobody has filled yet.
+    pub faults: Vec<EntryError>,
+}
+
 /// A certificate's entry and its key's.
 pub struct Pair<'a> {
     /// Names of the entries, the certificate's first.
@@ -89,6 +98,11 @@ impl<'a> Parts<'a> {
     /// Whether everything could be read so far.
     pub fn is_good(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// What was made of the entries, and what could not be read.
+    pub fn into_read<S>(self, stored: Option<S>) -> Read<S> {
+        Read { stored, faults: self.faults }
     }
 
     /// What could not be read.

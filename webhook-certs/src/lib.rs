@@ -13,18 +13,19 @@ mod leaf;
 mod own;
 mod resolver;
 mod rotation;
+mod settle;
 mod stored;
 
 pub use authority::{Authority, AuthorityProfile, BACKDATING};
-pub use entries::{Entries, EntryError, Pair, Parts, TrustedAuthority, certificates, to_pem};
+pub use entries::{Entries, EntryError, Pair, Parts, Read, TrustedAuthority, certificates, to_pem};
 pub use leaf::Leaf;
 pub use own::OwnCertificate;
 pub use resolver::{ServingCertificate, server_config};
 pub use rotation::{
-    AUTHORITY_LIFETIME, AUTHORITY_RENEWAL, Decision, LEAF_LIFETIME, LEAF_RENEWAL, OVERLAP, Settled, Step, apply,
-    decide, settle,
+    AUTHORITY_LIFETIME, AUTHORITY_RENEWAL, LEAF_LIFETIME, LEAF_RENEWAL, OVERLAP, Step, apply, decide, settle,
 };
-pub use stored::{Read, Stored, read};
+pub use settle::{Decision, Settled, settle_by};
+pub use stored::{Stored, read};
 
 /// Why something could not be issued or served.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,10 @@
 //! Validity that has not begun yet is no reason to issue anything: the clock that is behind may be the one here, and a
 //! replica with a wrong clock must not throw away what all others trust.
 
-use crate::{Authority, AuthorityProfile, BACKDATING, CertificateError, Leaf, Stored, TrustedAuthority};
+use crate::{
+    Authority, AuthorityProfile, BACKDATING, CertificateError, Decision, Leaf, Settled, Stored, TrustedAuthority,
+    settle_by,
+};
 use std::collections::BTreeSet;
 use time::{Duration, OffsetDateTime};
 
@@ -36,18 +39,6 @@ pub const OVERLAP: Duration = Duration::days(1);
 const AUTHORITY: AuthorityProfile =
     AuthorityProfile { name: "conduit serving authority", lifetime: AUTHORITY_LIFETIME, path_length: 0 };
 
-/// What there is to do with what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Nothing before this time.
-    Keep {
-        /// When to decide again, at the latest.
-        until: OffsetDateTime,
-    },
-    /// This step, then decide again.
-    Issue(Step),
-}
-
 /// One step of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -64,7 +55,7 @@ pub enum Step {
 }
 
 /// What to do at `now` for a serving identity that has to be valid for `names`.
-pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, names: &BTreeSet<String>) -> Decision {
+pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, names: &BTreeSet<String>) -> Decision<Step> {
     let Some(stored) = stored else { return Decision::Issue(Step::Everything) };
     let expired = now >= stored.authority.not_after();
     let take_over = stored.next.as_ref().map(trusted_for_long_enough);
@@ -91,38 +82,17 @@ pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, names: &BTreeSet<Str
     Decision::Keep { until: due.into_iter().flatten().fold(stored.authority.not_after(), OffsetDateTime::min) }
 }
 
-/// A serving identity with which there is nothing left to do for now.
-#[derive(Debug)]
-pub struct Settled {
-    /// What to keep and to serve.
-    pub stored: Stored,
-    /// When to look again, at the latest.
-    pub until: OffsetDateTime,
-    /// What was done, for the log.
-    pub steps: Vec<Step>,
-}
-
 /// Makes every step that is due at `now`.
 ///
 /// # Errors
 ///
 /// As [`apply`].
 pub fn settle(
-    mut stored: Option<Stored>,
+    stored: Option<Stored>,
     names: &BTreeSet<String>,
     now: OffsetDateTime,
-) -> Result<Settled, CertificateError> {
-    let mut steps = Vec::new();
-    loop {
-        stored = match (decide(now, stored.as_ref(), names), stored) {
-            (Decision::Keep { until }, Some(stored)) => return Ok(Settled { stored, until, steps }),
-            (Decision::Keep { .. }, None) => None,
-            (Decision::Issue(step), stored) => {
-                steps.push(step);
-                Some(apply(step, stored, names, now)?)
-            }
-        };
-    }
+) -> Result<Settled<Stored, Step>, CertificateError> {
+    settle_by(stored, |stored| decide(now, stored, names), |step, stored| apply(step, stored, names, now))
 }
 
 /// Carries out one step. What a step does not touch stays as it was.

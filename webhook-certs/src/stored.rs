@@ -4,7 +4,7 @@
 //! that it is issued anew: garbage is never served. The authority is the part on which trust hangs: without it nothing
 //! else is of use, and everything is made anew; a broken serving certificate alone costs nobody's trust.
 
-use crate::{Authority, Entries, EntryError, Leaf, Parts, TrustedAuthority};
+use crate::{Authority, Entries, Leaf, Parts, Read, TrustedAuthority};
 
 const AUTHORITY: [&str; 2] = ["ca.crt", "ca.key"];
 const NEXT: [&str; 2] = ["next-ca.crt", "next-ca.key"];
@@ -24,17 +24,8 @@ pub struct Stored {
     pub leaf: Option<Leaf>,
 }
 
-/// What reading entries gave.
-#[derive(Debug)]
-pub struct Read {
-    /// What is usable; none where the authority is not.
-    pub stored: Option<Stored>,
-    /// What is not, for the log. Empty for entries that nobody has filled yet.
-    pub faults: Vec<EntryError>,
-}
-
 /// Reads entries as [`Stored::entries`] wrote them.
-pub fn read(entries: &Entries) -> Read {
+pub fn read(entries: &Entries) -> Read<Stored> {
     let mut parts = Parts::new(entries);
     let authority = parts.pair(AUTHORITY, Authority::read);
     let next = parts.pair(NEXT, Authority::read);
@@ -43,7 +34,7 @@ pub fn read(entries: &Entries) -> Read {
         let leaf = parts.pair(LEAF, |pair| Leaf::read_below(pair, &authority));
         Stored { authority, next, previous, leaf }
     });
-    Read { stored, faults: parts.into_faults() }
+    parts.into_read(stored)
 }
 
 impl Stored {

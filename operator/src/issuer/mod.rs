@@ -17,12 +17,13 @@ mod signer;
 mod stored;
 
 pub use bundle::TrustBundle;
+pub use conduit_webhook_certs::{Decision, Read, Settled};
 pub use lifetimes::{LifetimeError, Lifetimes, Periods};
 pub use pod::{PodBinding, PodBindingError};
 pub use request::{MAX_REQUEST_BYTES, RequestError, SigningRequest};
-pub use rotation::{Decision, Rotate, Settled, Step, decide, settle};
+pub use rotation::{Rotate, Step, decide, settle};
 pub use signer::{Certified, CertifyError, Issuer, Validity};
-pub use stored::{Read, Stored, read};
+pub use stored::{Stored, read};
 
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,10 @@
 //! away what all others trust.
 
 use super::{Lifetimes, Stored};
-use conduit_webhook_certs::{Authority, AuthorityProfile, BACKDATING, CertificateError, TrustedAuthority};
-use std::{fmt, str::FromStr};
+use conduit_webhook_certs::{
+    Authority, AuthorityProfile, BACKDATING, CertificateError, Decision, Settled, TrustedAuthority, settle_by,
+};
+use std::{cell::Cell, fmt, str::FromStr};
 use time::OffsetDateTime;
 
 /// What somebody wants to have rotated now.
@@ -36,18 +38,6 @@ pub enum Rotate {
     Root,
     /// The issuer, at once.
     Issuer,
-}
-
-/// What there is to do with what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Nothing before this time.
-    Keep {
-        /// When to decide again, at the latest.
-        until: OffsetDateTime,
-    },
-    /// This step, then decide again.
-    Issue(Step),
 }
 
 /// One step of rotation.
@@ -66,7 +56,12 @@ pub enum Step {
 }
 
 /// What to do at `now`, where `rotate` was asked for.
-pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, rotate: Option<Rotate>, lifetimes: &Lifetimes) -> Decision {
+pub fn decide(
+    now: OffsetDateTime,
+    stored: Option<&Stored>,
+    rotate: Option<Rotate>,
+    lifetimes: &Lifetimes,
+) -> Decision<Step> {
     let Some(stored) = stored else { return Decision::Issue(Step::Everything) };
     let expired = now >= stored.root.not_after();
     let announce = stored.root.not_after() - lifetimes.root_renewal();
@@ -95,40 +90,26 @@ pub fn decide(now: OffsetDateTime, stored: Option<&Stored>, rotate: Option<Rotat
     Decision::Keep { until: due.into_iter().flatten().fold(stored.root.not_after(), OffsetDateTime::min) }
 }
 
-/// An identity with which there is nothing left to do for now.
-#[derive(Debug)]
-pub struct Settled {
-    /// What to keep, and to sign with.
-    pub stored: Stored,
-    /// When to look again, at the latest.
-    pub until: OffsetDateTime,
-    /// What was done, for the log.
-    pub steps: Vec<Step>,
-}
-
 /// Makes every step that is due at `now`, and what `rotate` asks for.
 ///
 /// # Errors
 ///
 /// The cryptographic library has no randomness.
 pub fn settle(
-    mut stored: Option<Stored>,
-    mut rotate: Option<Rotate>,
+    stored: Option<Stored>,
+    rotate: Option<Rotate>,
     lifetimes: &Lifetimes,
     now: OffsetDateTime,
-) -> Result<Settled, CertificateError> {
-    let mut steps = Vec::new();
-    loop {
-        stored = match (decide(now, stored.as_ref(), rotate, lifetimes), stored) {
-            (Decision::Keep { until }, Some(stored)) => return Ok(Settled { stored, until, steps }),
-            (Decision::Keep { .. }, None) => None,
-            (Decision::Issue(step), stored) => {
-                steps.push(step);
-                rotate = rotate.filter(|wanted| !step.fulfils(*wanted));
-                Some(apply(step, stored, lifetimes, now)?)
-            }
-        };
-    }
+) -> Result<Settled<Stored, Step>, CertificateError> {
+    let rotate = Cell::new(rotate);
+    settle_by(
+        stored,
+        |stored| decide(now, stored, rotate.get(), lifetimes),
+        |step, stored| {
+            rotate.set(rotate.get().filter(|wanted| !step.fulfils(*wanted)));
+            apply(step, stored, lifetimes, now)
+        },
+    )
 }
 
 /// Carries out one step. What a step does not touch stays as it was.

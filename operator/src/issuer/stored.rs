@@ -3,7 +3,7 @@
 //! A part that cannot be read is named and counts as absent. The root is the part on which trust hangs: without it nothing
 //! else is of use, and everything is made anew; an issuer that is broken is issued again, and costs nobody's trust.
 
-use conduit_webhook_certs::{Authority, Entries, EntryError, Parts, TrustedAuthority};
+use conduit_webhook_certs::{Authority, Entries, Parts, Read, TrustedAuthority};
 
 const ROOT: [&str; 2] = ["root.crt", "root.key"];
 const NEXT_ROOT: [&str; 2] = ["next-root.crt", "next-root.key"];
@@ -23,17 +23,8 @@ pub struct Stored {
     pub issuer: Option<Authority>,
 }
 
-/// What reading entries gave.
-#[derive(Debug)]
-pub struct Read {
-    /// What is usable; none where the root is not.
-    pub stored: Option<Stored>,
-    /// What is not, for the log. Empty for entries that nobody has filled yet.
-    pub faults: Vec<EntryError>,
-}
-
 /// Reads entries as [`Stored::entries`] wrote them.
-pub fn read(entries: &Entries) -> Read {
+pub fn read(entries: &Entries) -> Read<Stored> {
     let mut parts = Parts::new(entries);
     let root = parts.pair(ROOT, Authority::read);
     let next_root = parts.pair(NEXT_ROOT, Authority::read);
@@ -42,7 +33,7 @@ pub fn read(entries: &Entries) -> Read {
         let issuer = parts.pair(ISSUER, |pair| Authority::read_below(pair, &root));
         Stored { root, next_root, previous_roots, issuer }
     });
-    Read { stored, faults: parts.into_faults() }
+    parts.into_read(stored)
 }
 
 impl Stored {

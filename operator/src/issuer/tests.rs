@@ -38,7 +38,7 @@ fn fresh() -> Stored {
     settle(None, None, &Lifetimes::default(), START).unwrap().stored
 }
 
-fn settled(stored: Stored, now: OffsetDateTime) -> Settled {
+fn settled(stored: Stored, now: OffsetDateTime) -> Settled<Stored, Step> {
     settle(Some(stored), None, &Lifetimes::default(), now).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn decided(stored: &Stored, now: OffsetDateTime) -> Decision {
+fn decided(stored: &Stored, now: OffsetDateTime) -> Decision<Step> {
     decide(now, Some(stored), None, &Lifetimes::default())
 }
 
@@ -13,7 +13,7 @@ fn with_issuer_of(mut stored: Stored, now: OffsetDateTime) -> Stored {
     stored
 }
 
-fn rotated(stored: Stored, rotate: Rotate, now: OffsetDateTime) -> Settled {
+fn rotated(stored: Stored, rotate: Rotate, now: OffsetDateTime) -> Settled<Stored, Step> {
     settle(Some(stored), Some(rotate), &Lifetimes::default(), now).unwrap()
 }
 
