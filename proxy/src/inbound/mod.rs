@@ -164,7 +164,7 @@ async fn begin(
         Io::from(Counted::new(stream, series.accepted.open()))
     };
     let (why, service) = match opening {
-        Ok(Opening::Mesh) => return secured(worker, port, application, stream).await,
+        Ok(Opening::Mesh) => return secured(worker, port, stream, from).await,
         Ok(Opening::Http1) => (NoTls::NotFromRemote, Service::Http1),
         Ok(Opening::Http2) => (NoTls::NotFromRemote, Service::Http2),
         Ok(Opening::Bytes(permit)) => (NoTls::NotFromRemote, Service::Bytes(permit)),
@@ -185,33 +185,21 @@ async fn begin(
 }
 
 /// Takes the connection of a peer, which has said what it carries.
-async fn secured(
-    worker: &Worker,
-    port: &Port,
-    application: &Application,
-    stream: TcpStream,
-) -> Option<(Io, Client, Service)> {
-    let handshake = handshake::accept(stream, worker.identity.credentials(), &worker.metrics, |peer| {
+async fn secured(worker: &Worker, port: &Port, stream: TcpStream, from: IpAddr) -> Option<(Io, Client, Service)> {
+    let handshake = worker.handshakes.accept(stream, from, |peer| {
         let secured = match peer {
             Some(peer) => Secured::By(peer.id().clone()),
             None => Secured::Not(NoTls::HandshakeFailed),
         };
         port.client(&secured).accepted.clone()
     });
-    match handshake.await {
-        Ok(Handshaken { io, alpn, peer }) => {
-            let service = match alpn {
-                Alpn::Http1 => Service::Http1,
-                Alpn::Http2 => Service::Http2,
-                Alpn::Tcp => Service::Bytes(admit::peer(&peer)),
-            };
-            Some((io, Client::Peer(peer), service))
-        }
-        Err(failure) => {
-            worker.reports.report(failure, &worker.object(), application.address());
-            None
-        }
-    }
+    let Handshaken { io, alpn, peer } = handshake.await?;
+    let service = match alpn {
+        Alpn::Http1 => Service::Http1,
+        Alpn::Http2 => Service::Http2,
+        Alpn::Tcp => Service::Bytes(admit::peer(&peer)),
+    };
+    Some((io, Client::Peer(peer), service))
 }
 
 /// Waits until the pod has been told to stop.

@@ -67,7 +67,7 @@ impl Port {
     }
 
     fn of(own: Option<Arc<Inbound>>, config: Option<InboundPort>, metrics: &Arc<Metrics>) -> Rc<Self> {
-        let labels = Labels::own(config.as_ref().map(|config| config.port), None, Tls::None(NoTls::NotFromRemote));
+        let labels = Labels::own(config.as_ref().map(|config| config.port), None, Tls::None(NoTls::Loopback));
         let routes = |service: Option<&ServicePort>, routes: &[Route]| {
             RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route))
         };

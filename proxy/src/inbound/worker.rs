@@ -1,7 +1,7 @@
 //! What the connections of one worker share: the ports as the newest configuration has them, and the application at each
 //! of the pod's addresses.
 
-use super::{application::Application, port::Port};
+use super::{application::Application, handshake::Handshakes, port::Port};
 use crate::{
     identity::Identity,
     listen::drain::Drain,
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 /// One worker's side of the pod.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) identity: Arc<Identity>,
+    pub(super) handshakes: Handshakes,
     pub(super) gateways: Vec<IpAddr>,
     pub(super) terminating: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
@@ -74,7 +74,7 @@ impl Worker {
         connector: Connector,
     ) -> Rc<Self> {
         Rc::new(Self {
-            identity,
+            handshakes: Handshakes::new(identity, metrics.clone()),
             gateways,
             terminating: own.terminating(),
             metrics,

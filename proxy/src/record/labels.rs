@@ -41,7 +41,7 @@ pub enum NoTls {
     LeftToKubeProxy,
     /// Outbound: nothing is known of the destination.
     UnknownDestination,
-    /// Outbound: it does not leave the pod.
+    /// It does not leave the pod.
     Loopback,
     /// Inbound: the client spoke plaintext.
     NotFromRemote,
