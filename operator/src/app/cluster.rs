@@ -10,7 +10,7 @@ use super::{
 use crate::{
     admission::{self, Admission, Events, Namespaces},
     credential::TokenReviews,
-    index::{self, Index, ObjectName},
+    index::{self, ObjectName},
     issuer::Lifetimes,
     reconcile::{
         certificate::{self, Certificates},
@@ -52,7 +52,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let closing = tasks.closing();
     let mut registry = admin::registry();
 
-    let index = Index::new(&flags.cluster_domain);
+    let index = super::index(flags);
     let (watched, watching) = (index.clone(), client.clone());
     // It holds the state of six watches.
     tasks.spawn_until_closing("the index", async move { Box::pin(index::watch::run(&watched, watching)).await });

@@ -336,6 +336,16 @@ mod tests {
     }
 
     #[test]
+    fn probe_networks_are_subnets_separated_by_commas_and_known_to_the_index() {
+        assert!(crate::app::index(&flags(&[])).view().probe_networks().is_empty());
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse::<IpNet>().unwrap());
+        let given = flags(&["--probe-networks=10.0.0.0/8,fd00::/8"]);
+        assert_eq!(crate::app::index(&given).view().probe_networks(), networks);
+        let error = Flags::try_parse_from(["conduit-operator", "--probe-networks=10.0.0.0"]).unwrap_err().to_string();
+        assert!(error.contains("--probe-networks"), "{error}");
+    }
+
+    #[test]
     fn both_folders_are_given_or_none() {
         let only_one = Flags::try_parse_from(["conduit-operator", "--manifests", "a"]).unwrap_err().to_string();
         assert!(only_one.contains("--identity-dir"), "{only_one}");

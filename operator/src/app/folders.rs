@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     credential::TokensFile,
-    index::{self, Index},
+    index,
     issuer::{Issuer, Lifetimes, Settled, Stored, settle},
 };
 use anyhow::{Context, anyhow, ensure};
@@ -43,7 +43,7 @@ pub(super) async fn run(flags: &Flags, manifests: &Path, identity: &Path) -> any
     let mut tasks = Tasks::new();
     let mut registry = admin::registry();
 
-    let index = Index::new(&flags.cluster_domain);
+    let index = super::index(flags);
     let (watched, folder) = (index.clone(), manifests.to_owned());
     tasks.spawn_until_closing("the manifests", async move {
         if let Err(error) = index::manifests::run(&watched, &folder).await {

@@ -14,6 +14,7 @@ mod tests;
 
 pub use flags::{Flags, Identity, Injection, LogFormat, PullPolicy, SERVICE, Source};
 
+use crate::index::Index;
 use anyhow::Context;
 use axum::Router;
 use listen::bind;
@@ -48,6 +49,13 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
             Source::Folders { manifests, identity } => folders::run(flags, manifests, identity).await,
         }
     })
+}
+
+/// An index that knows what the flags say of the cluster.
+fn index(flags: &Flags) -> Index {
+    let index = Index::new(&flags.cluster_domain);
+    index.set_probe_networks(flags.probe_networks.clone());
+    index
 }
 
 /// Serves probes and metrics on their port, for as long as the process lives.
