@@ -3,8 +3,8 @@
 //! Immutable and swapped whole: a new certificate or bundle makes new credentials, with a new key for the tickets that the
 //! server gives and no ticket of a client. So a session ends, for new connections, with what it was opened under.
 //!
-//! Credentials take about 8 KB, the configuration for one expected identity less than 1 KB, and each ticket about 3 KB;
-//! `sessions` bounds how many there are.
+//! Credentials take about 4 KB, the configuration for one expected identity less than 1 KB, and each ticket about 2 KB;
+//! `sessions` bounds how many there are, at most half a megabyte together.
 
 use super::{
     bundle::TrustBundle,

@@ -21,7 +21,7 @@ use std::{
 
 /// Identities whose configuration is kept.
 pub(super) const IDENTITIES: usize = 32;
-/// Addresses of one identity of which a ticket is kept. A ticket takes about 3 KB: it holds both chains.
+/// Addresses of one identity of which a ticket is kept. A ticket takes about 2 KB: it holds both chains.
 pub(super) const ADDRESSES: usize = 8;
 
 /// The configurations of the identities that were called last.
