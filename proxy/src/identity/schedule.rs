@@ -9,7 +9,8 @@ const LATEST: f64 = 0.7;
 const EARLIEST: f64 = 0.65;
 /// Where another root signs now, all certificates are replaced within this share of their life.
 const ROTATION: f64 = 0.1;
-/// But not at once: a replica that lags behind would be asked again and again.
+/// No certificate is renewed sooner: a replica that lags behind, or an issuer in its last seconds, would be asked again and
+/// again.
 const LEAST: Duration = Duration::from_secs(1);
 /// The first pause after a failure.
 const FIRST: Duration = Duration::from_millis(200);
@@ -31,7 +32,7 @@ impl Life {
     /// When to ask for the next one. `outdated` is since when another root than its own signs.
     pub(super) fn renewal(&self, outdated: Option<SystemTime>) -> SystemTime {
         let life = self.not_after.duration_since(self.taken).unwrap_or_default();
-        let regular = self.taken + life.mul_f64(EARLIEST + (LATEST - EARLIEST) * self.chance);
+        let regular = self.taken + life.mul_f64(EARLIEST + (LATEST - EARLIEST) * self.chance).max(LEAST);
         match outdated {
             Some(since) => regular.min(since + life.mul_f64(ROTATION * self.chance).max(LEAST)),
             None => regular,
@@ -75,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_over_when_it_comes_is_renewed_at_once() {
+    fn a_certificate_that_is_over_when_it_comes_is_renewed_soon_and_not_without_a_pause() {
         let life = Life { taken: at(2.0), not_after: at(1.0), chance: 1.0 };
-        assert_eq!(life.renewal(None), at(2.0));
+        assert_eq!(life.renewal(None), at(2.0) + LEAST);
     }
 
     #[test]
