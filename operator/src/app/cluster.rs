@@ -54,7 +54,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
 
     let index = super::index(flags);
     let (watched, watching) = (index.clone(), client.clone());
-    // It holds the state of six watches.
+    // It holds the state of seven watches.
     tasks.spawn_until_closing("the index", async move { Box::pin(index::watch::run(&watched, watching)).await });
 
     let notices = Notices::new(client.clone(), &flags.namespace, &flags.pod_name);
