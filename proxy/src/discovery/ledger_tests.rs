@@ -210,6 +210,22 @@ fn an_object_that_the_operator_cannot_read_changes_nothing_that_is_held() {
 }
 
 #[test]
+fn a_proxy_of_which_nothing_is_held_takes_what_holds_meanwhile_until_it_is_told() {
+    let invalid = |meanwhile| {
+        let update = Message::Invalid(wire::Invalid { reason: "TrafficPolicy shop/strict".into(), meanwhile });
+        response(Target::Inbound, Version::of_outbound(&outbound(Protocol::Opaque)), update)
+    };
+    let closed = Inbound { unknown_destinations: OutboundTlsMode::Require, ..Inbound::of(workload()) };
+    let mut ledger = subscribed();
+    let reaction = ledger.hear(invalid(Some(Meanwhile::Inbound(closed.to_wire()))));
+    assert_eq!(reaction.apply, Some(Update::Inbound(Arc::new(closed), None)));
+    let reaction = ledger.hear(invalid(Some(Meanwhile::Inbound(wire::Inbound::default()))));
+    assert_eq!(reaction.apply, None);
+    let expected = "TrafficPolicy shop/strict; meanwhile.inbound.workload: is required";
+    assert_eq!(reaction.verdict, Some(Verdict::Invalid(expected.to_owned())));
+}
+
+#[test]
 fn endpoints_follow_changes_and_a_new_stream_names_the_version_reached() {
     let mut ledger = subscribed();
     ledger.hear(whole(&set(&[1, 2])));

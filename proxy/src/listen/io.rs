@@ -119,19 +119,21 @@ impl Io {
         }
     }
 
-    /// A read or write failed. Only a broken pipe tells: it is what a reset is called once the peer's end has come. Under TLS
-    /// that end may still wait to be read, and counts if the peer itself has said so.
+    /// A read or write failed: what the peer had said before, a witness may tell of.
     fn failed(&mut self, error: &io::Error, cx: &mut Context<'_>) {
-        if error.kind() != io::ErrorKind::BrokenPipe || self.counted().witness.is_none() {
-            return;
-        }
-        let has_ended = match self {
-            Self::Plain(_) => true,
-            Self::Client(tls) => matches!(Pin::new(&mut **tls).poll_fill_buf(cx), Poll::Ready(Ok([]))),
-            Self::Server(tls) => matches!(Pin::new(&mut **tls).poll_fill_buf(cx), Poll::Ready(Ok([]))),
+        let Some(witness) = self.counted().witness.clone() else { return };
+        let last_words = match self {
+            // A broken pipe is what a reset is called once the peer's end has come.
+            Self::Plain(_) if error.kind() == io::ErrorKind::BrokenPipe => LastWords::End,
+            Self::Plain(_) => LastWords::None,
+            Self::Client(_) if refuses_handshake(error) => LastWords::Refusal,
+            Self::Client(tls) => last_words(&mut **tls, cx),
+            Self::Server(tls) => last_words(&mut **tls, cx),
         };
-        if has_ended {
-            self.ended();
+        match last_words {
+            LastWords::End => self.ended(),
+            LastWords::Refusal => witness.refused(),
+            LastWords::None => {}
         }
     }
 
@@ -142,6 +144,48 @@ impl Io {
         }
         Poll::Ready(result)
     }
+}
+
+/// What a peer has said last, which may still wait to be read when a write fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWords {
+    /// That it will send no more.
+    End,
+    /// That it does not take this side for what it is.
+    Refusal,
+    /// Nothing that tells.
+    None,
+}
+
+fn last_words(tls: &mut (impl AsyncBufRead + Unpin), cx: &mut Context<'_>) -> LastWords {
+    match Pin::new(tls).poll_fill_buf(cx) {
+        Poll::Ready(Ok([])) => LastWords::End,
+        Poll::Ready(Err(error)) if refuses_handshake(&error) => LastWords::Refusal,
+        Poll::Ready(Ok(_) | Err(_)) | Poll::Pending => LastWords::None,
+    }
+}
+
+/// Whether the peer sent an alert that ends a handshake, and that only a handshake is ended by (RFC 8446 section 6.2). Under
+/// TLS 1.3 a client has sent its last word, and may have sent more, before it hears that its certificate is refused.
+fn refuses_handshake(error: &io::Error) -> bool {
+    use rustls::{AlertDescription as Alert, Error};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(
+        tls,
+        Some(Error::AlertReceived(
+            Alert::AccessDenied
+                | Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateRequired
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::DecryptError
+                | Alert::HandshakeFailure
+                | Alert::NoApplicationProtocol
+                | Alert::UnknownCA
+                | Alert::UnsupportedCertificate
+        ))
+    )
 }
 
 async fn peek(tls: &mut (impl AsyncBufRead + Unpin), window: &mut [u8]) -> io::Result<usize> {

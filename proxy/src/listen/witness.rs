@@ -13,7 +13,7 @@
 //! that is to withstand him, to send the request again would be to let him repeat it.
 
 use super::tcp_info::bytes_acknowledged;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::net::TcpStream;
 
 /// Not a number of bytes: the connection has not ended, or its end proves nothing.
@@ -24,12 +24,17 @@ const UNPROVEN: u64 = u64::MAX;
 pub(crate) struct Witness {
     written: AtomicU64,
     acknowledged_at_end: AtomicU64,
+    refused: AtomicBool,
 }
 
 impl Witness {
     /// Of a connection on which so many bytes have been written.
     pub(super) fn after(written: u64) -> Self {
-        Self { written: AtomicU64::new(written), acknowledged_at_end: AtomicU64::new(UNPROVEN) }
+        Self {
+            written: AtomicU64::new(written),
+            acknowledged_at_end: AtomicU64::new(UNPROVEN),
+            refused: AtomicBool::new(false),
+        }
     }
 
     /// So many bytes have been written since the connection was opened.
@@ -42,6 +47,16 @@ impl Witness {
         if let Some(acknowledged) = bytes_acknowledged(stream) {
             self.acknowledged_at_end.store(acknowledged, Ordering::Relaxed);
         }
+    }
+
+    /// The peer has refused the handshake.
+    pub(super) fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer has refused the handshake, so that it has read nothing that was written after.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Bytes written so far.

@@ -86,6 +86,7 @@ async fn attempt(
     let before = sender.witness.written();
     match sender.requests.try_send_request(request).await {
         Ok(response) => Ok((response, Lease::Http1(sender, connections.clone()))),
+        Err(_) if sender.witness.was_refused() => Err(Failure::TlsFailed),
         // It never left, or it did and never arrived.
         Err(error) if error.message().is_some() || sender.witness.nothing_arrived_since(before) => {
             Err(Failure::ConnectionLost)

@@ -8,6 +8,7 @@ use super::connections::{Connections, Lease, failure};
 use crate::{
     http::{body::RequestBody, limits, outgoing::Outgoing, serve::LocalExecutor},
     identity::Alpn,
+    listen::witness::Witness,
     outcome::Failure,
 };
 use futures::{
@@ -26,6 +27,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::Duration,
 };
@@ -68,6 +70,7 @@ struct Load {
     most_streams: Cell<usize>,
     answered: Cell<bool>,
     last_used: Cell<Instant>,
+    witness: Arc<Witness>,
     /// Wakes the connection's task, which is the one that can see what the server takes.
     task: Cell<Option<Waker>>,
 }
@@ -157,6 +160,7 @@ pub(super) async fn send(
                 stream.0.look_at_settings();
                 return Ok((response, Lease::Http2(stream)));
             }
+            Err(_) if stream.0.witness.was_refused() => return Err(Failure::TlsFailed),
             // The server has gone away (GOAWAY) since the connection was last looked at, or refused the stream.
             Err(error) if error.message().is_some() || never_processed(error.error()) => {}
             Err(error) => return Err(failure(error.error())),
@@ -210,7 +214,8 @@ async fn open(connections: Rc<Connections>) -> Result<(), Failure> {
 
 async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure> {
     let address = connections.address();
-    let io = connections.open(Alpn::Http2).await?;
+    let mut io = connections.open(Alpn::Http2).await?;
+    let witness = io.witnessed();
     let (sender, connection) = Builder::new(LocalExecutor)
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
@@ -225,6 +230,7 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
         most_streams: Cell::new(LIKELY_STREAMS),
         answered: Cell::new(false),
         last_used: Cell::new(Instant::now()),
+        witness,
         task: Cell::default(),
     });
     let seen = load.clone();

@@ -12,3 +12,4 @@ mod peers;
 mod resend;
 mod support;
 mod tcp;
+mod tls;
