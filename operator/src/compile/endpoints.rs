@@ -1,15 +1,12 @@
 //! Where a Service's connections can go.
 
-use super::{Compiled, Trace, outbound::left_to_kube_proxy, policy, protocol};
+use super::{Compiled, Trace, outbound::left_to_kube_proxy, policy};
 use crate::index::{Fact, Pod, Service, View, service::ServicePort, slice::SliceEndpoint};
 use conduit_model::{Endpoint, EndpointProxy};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// Endpoints by their address.
 pub type EndpointSet = BTreeMap<SocketAddr, Endpoint>;
-
-/// What proxies are told of an endpoint that has a proxy itself: plaintext for as long as they do not speak TLS.
-const MESHED: EndpointProxy = EndpointProxy::Plaintext;
 
 /// The endpoints of the Service port at an address; none where the address is not balanced.
 pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSet>> {
@@ -19,26 +16,19 @@ pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSe
         trace.depends_on(Fact::Service(service.name.clone()));
         trace.depends_on(Fact::Endpoints(service.name.clone()));
         let port = service.port(address.port()).filter(|_| !left_to_kube_proxy(view, service))?;
-        // What it says of opaque ports is said of its pods'.
+        // Its policies may say whom its pods serve.
         trace.depends_on(Fact::Namespace(service.name.namespace.clone()));
         Some(of_port(view, service, port, address.is_ipv4(), &mut trace))
     });
     trace.give(endpoints)
 }
 
-/// A pod at one of its addresses. It is meshed there only if its proxy answers for the port: where bytes pass it by, or
-/// pass through it unread, a `conduit-error` header is the application's own word, and proves nothing. Of what makes a
-/// port opaque, the pod's annotation and its namespace's are looked at, by which it can differ from what its clients'
-/// proxies take the Service for; a TrafficPolicy on the pod alone can do so too, and is not.
+/// A pod at one of its addresses. It takes mutual TLS where its proxy answers for the port, whatever the port carries: what
+/// the two proxies' ALPN says counts, not what either was told that the port speaks.
 pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr, trace: &mut Trace) -> Endpoint {
-    let (port, namespace) = (address.port(), view.namespace(&pod.name.namespace));
-    let of_pod = (format!("pod/{}", pod.name), &pod.opaque_ports);
-    let of_namespace = namespace.map(|known| (format!("namespace/{}", pod.name.namespace), &known.opaque_ports));
-    // Annotations that cannot be read may list any port.
-    let opaque = protocol::listed([of_pod].into_iter().chain(of_namespace), port).unwrap_or(true);
-    let proxy = match pod.is_meshed_at(port) && !opaque {
-        true if policy::wants_plaintext(view, pod, port, trace) => EndpointProxy::Plaintext,
-        true => MESHED,
+    let proxy = match pod.is_meshed_at(address.port()) {
+        true if policy::wants_plaintext(view, pod, address.port(), trace) => EndpointProxy::Plaintext,
+        true => EndpointProxy::Mtls,
         false => EndpointProxy::None,
     };
     Endpoint { address, workload: pod.workload.clone(), proxy }

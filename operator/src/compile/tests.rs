@@ -112,36 +112,32 @@ fn a_service_is_balanced_over_the_pods_of_the_addresses_family() {
 }
 
 #[test]
-fn an_endpoint_is_meshed_only_where_its_proxy_reads_what_passes() {
-    let annotated = |key: &str, value: &str| format!("labels: {{app: web}}, annotations: {{{key}: \"{value}\"}}");
-    let opaque = "config.conduit.io/opaque-ports";
-    for (from, to, meshed) in [
-        ("labels: {app: web}", annotated(opaque, "9000"), true),
-        ("labels: {app: web}", annotated(opaque, "8080"), false),
-        ("labels: {app: web}", annotated(opaque, "x"), false),
-        ("metadata: {name: shop}", format!("metadata: {{name: shop, annotations: {{{opaque}: \"8080\"}}}}"), false),
-        (
-            "initContainers: [",
-            "initContainers: [{name: conduit-init, args: [--skip-inbound-ports=8080]}, ".into(),
-            false,
-        ),
+fn an_endpoint_takes_mutual_tls_where_its_proxy_answers_for_the_port_opaque_or_not() {
+    use EndpointProxy::{Mtls, None};
+    let opaque =
+        |ports: &str| format!("labels: {{app: web}}, annotations: {{config.conduit.io/opaque-ports: \"{ports}\"}}");
+    let skipped = |port: u16| format!("initContainers: [{{name: conduit-init, args: [--skip-inbound-ports={port}]}}, ");
+    for (from, to, expected) in [
+        ("labels: {app: web}", "labels: {app: web}".to_owned(), [Mtls, Mtls]),
+        ("labels: {app: web}", opaque("8080"), [Mtls, Mtls]),
+        ("labels: {app: web}", opaque("x"), [Mtls, Mtls]),
+        ("initContainers: [", skipped(8080), [None, Mtls]),
+        ("initContainers: [", skipped(1), [Mtls, None]),
+        ("name: conduit-proxy", "name: other".into(), [None, None]),
     ] {
         assert!(SHOP.contains(from));
         let index = index(&SHOP.replace(from, &to));
-        let found = endpoints(&index.view(), address("10.96.0.1:80")).config.unwrap().unwrap();
-        assert_eq!(
-            found.into_values().map(|endpoint| endpoint.proxy.is_meshed()).collect::<Vec<_>>(),
-            [meshed],
-            "{to}"
-        );
-    }
-    let skipped =
-        SHOP.replace("initContainers: [", "initContainers: [{name: conduit-init, args: [--skip-inbound-ports=1]}, ");
-    for (at, meshed) in [("10.1.0.1:8080", true), ("10.1.0.1:1", false)] {
-        let Forward::Direct { endpoint: Some(pod), .. } = outbound_of(&index(&skipped), at).forward else {
-            panic!("{at} is a pod")
-        };
-        assert_eq!(pod.proxy.is_meshed(), meshed, "{at}");
+        let view = index.view();
+        let balanced = endpoints(&view, address("10.96.0.1:80")).config.unwrap().unwrap().into_values();
+        assert_eq!(balanced.map(|endpoint| endpoint.proxy).collect::<Vec<_>>(), [expected[0]], "{to}");
+        let direct = ["10.1.0.1:8080", "10.1.0.1:1"].map(|at| {
+            let config = outbound(&view, "client", address(at)).config;
+            match config.unwrap_or_else(|invalid| invalid.meanwhile).forward {
+                Forward::Direct { endpoint: Some(pod), .. } => pod.proxy,
+                other => panic!("{at} is a pod: {other:?}"),
+            }
+        });
+        assert_eq!(direct, expected, "{to}");
     }
 }
 
