@@ -56,7 +56,7 @@ fn probe_networks(view: &View, pod: &Pod, trace: &mut Trace) -> Vec<Network> {
 /// policy is: the destination may be any. So one such policy, or one that cannot be read and may be such, makes every proxy
 /// wait for an answer rather than send plaintext without one. Where there is none, a mesh without its operator goes on to
 /// serve what it always served.
-fn unknown_destinations(view: &View, trace: &mut Trace) -> OutboundTlsMode {
+pub(super) fn unknown_destinations(view: &View, trace: &mut Trace) -> OutboundTlsMode {
     trace.depends_on(Fact::RequiredTls);
     if view.requires_tls_anywhere() { OutboundTlsMode::Require } else { OutboundTlsMode::Prefer }
 }

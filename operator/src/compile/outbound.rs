@@ -3,7 +3,7 @@
 use super::{
     Compiled, Trace,
     endpoints::endpoint,
-    inbound::{leading_to, port_protocol},
+    inbound::{leading_to, port_protocol, unknown_destinations},
     policy::{self, Call},
     protocol::{self, Declaration},
     routes::routes,
@@ -21,20 +21,25 @@ pub fn outbound(view: &View, client: &str, address: SocketAddr) -> Compiled<Outb
             Some(port) => to_service(view, client, service, port, &mut trace),
             None => {
                 trace.depends_on(Fact::Service(service.name.clone()));
-                outside()
+                Outbound::unknown(OutboundTlsMode::Prefer)
             }
         }
     } else if let Some(pod) = view.pod_at(address.ip()) {
         to_pod(view, client, pod, address, &mut trace)
     } else {
-        outside()
+        no_ones(view, address, &mut trace)
     };
     trace.give(config)
 }
 
-/// An address that is known to be no Service's and no pod's. No policy can have it as a target.
-fn outside() -> Outbound {
-    Outbound::unknown(OutboundTlsMode::Prefer)
+/// An address that is no Service's and no known pod's. Outside the cluster no policy has it as a target. Inside, a pod may
+/// be so new that it is not known yet, nor what policies say of it.
+fn no_ones(view: &View, address: SocketAddr, trace: &mut Trace) -> Outbound {
+    trace.depends_on(Fact::PodRanges);
+    match view.is_pods(address.ip()) {
+        true => Outbound::unknown(unknown_destinations(view, trace)),
+        false => Outbound::unknown(OutboundTlsMode::Prefer),
+    }
 }
 
 /// Whether kube-proxy gives this Service something that a balancer in the client's pod cannot: the client's own node,

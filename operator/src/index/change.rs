@@ -23,6 +23,8 @@ pub enum Fact {
     Namespace(String),
     /// A Node's addresses.
     Node(String),
+    /// Which addresses are pods', known or not.
+    PodRanges,
     /// Where the kubelet's probes come from on every node.
     ProbeNetworks,
     /// Whether any policy makes clients refuse plaintext.

@@ -1,4 +1,4 @@
-//! What is kept of a Node: from where on it the kubelet's probes come.
+//! What is kept of a Node: from where on it the kubelet's probes come, and which addresses its pods have.
 //!
 //! A node's object changes every few seconds, with nothing in it that is kept here: then nothing is compiled again.
 
@@ -16,6 +16,8 @@ pub struct Node {
     pub name: String,
     /// Its own addresses, and the first ones of its pods' ranges, which network plug-ins with a bridge give to that.
     pub addresses: BTreeSet<IpAddr>,
+    /// Its pods' addresses, as far as the network plug-in takes them from there; none where it has ranges of its own.
+    pub pod_ranges: BTreeSet<IpNet>,
 }
 
 impl Node {
@@ -25,8 +27,13 @@ impl Node {
         let own = own.filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"));
         let own = own.filter_map(|address| address.address.parse().ok());
         let ranges = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
-        let gateways = ranges.filter_map(|range| gateway(range.parse().ok()?));
-        Self { name: node.metadata.name.clone().unwrap_or_default(), addresses: own.chain(gateways).collect() }
+        let pod_ranges: BTreeSet<IpNet> = ranges.filter_map(|range| range.parse().ok()).collect();
+        let gateways = pod_ranges.iter().filter_map(|range| gateway(*range));
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            addresses: own.chain(gateways).collect(),
+            pod_ranges,
+        }
     }
 }
 

@@ -146,6 +146,9 @@ fn a_node_that_only_says_that_it_is_alive_changes_nothing() {
     let before = [node("192.0.2.1", 1)];
     assert_eq!(changed(&before, &node("192.0.2.1", 2)), []);
     assert_eq!(changed(&before, &node("192.0.2.2", 2)), [Fact::Node("one".into())]);
+    let moved = node("192.0.2.1", 1).replace("10.244.0.0/24", "10.244.1.0/24");
+    assert_eq!(changed(&before, &moved), [Fact::Node("one".into()), Fact::PodRanges]);
+    assert!(changed(&[], &before[0]).contains(&Fact::PodRanges));
 }
 
 #[test]

@@ -101,6 +101,11 @@ impl View {
         self.nodes.get(name)
     }
 
+    /// Whether an address is in some node's range for pods, so that it is a pod's, known or not.
+    pub fn is_pods(&self, ip: IpAddr) -> bool {
+        self.nodes.values().flat_map(|node| &node.pod_ranges).any(|range| range.contains(&ip))
+    }
+
     /// The Service of this name.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
         self.services.get(name)
@@ -232,9 +237,11 @@ impl View {
     }
 
     fn set_node(&mut self, name: ObjectName, new: Option<Node>, facts: &mut Facts) {
-        if swap(&mut self.nodes, name.name.clone(), new).is_some() {
-            facts.insert(Fact::Node(name.name));
+        let Some(old) = swap(&mut self.nodes, name.name.clone(), new) else { return };
+        if old.map(|node| node.pod_ranges) != self.node(&name.name).map(|node| node.pod_ranges.clone()) {
+            facts.insert(Fact::PodRanges);
         }
+        facts.insert(Fact::Node(name.name));
     }
 
     fn set_service(&mut self, name: ObjectName, new: Option<Service>, facts: &mut Facts) {

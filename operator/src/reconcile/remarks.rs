@@ -66,7 +66,7 @@ impl Remarks {
             concerned.extend(changes.take().into_iter().filter_map(|fact| match fact {
                 Fact::Service(name) | Fact::Endpoints(name) => Some(name),
                 Fact::Address(_) | Fact::Pod(_) | Fact::Namespace(_) | Fact::Node(_) => None,
-                Fact::TrustBundle | Fact::ProbeNetworks | Fact::RequiredTls => None,
+                Fact::PodRanges | Fact::TrustBundle | Fact::ProbeNetworks | Fact::RequiredTls => None,
             }));
         }
     }
