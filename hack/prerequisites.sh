@@ -9,11 +9,12 @@ cd "$(dirname "$0")/.."
 say() { printf 'prerequisites: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# Compilers; what a node runs (e2e/cluster); a real Redis for the tests.
+# Compilers; what a node runs (e2e/cluster); a real Redis, and a TLS stack that is not ours, for the tests.
 packages=(
     gcc g++ libc6-dev make
     containerd runc containernetworking-plugins iproute2 iptables nftables util-linux
     redis-server redis-tools
+    openssl
 )
 
 command -v go >/dev/null || fail "Go is not installed; 1.26 or newer, from https://go.dev/dl"

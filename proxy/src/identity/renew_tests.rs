@@ -216,3 +216,25 @@ async fn a_pod_never_becomes_another_workload() {
     .await;
     assert_eq!(identity.credentials().unwrap().id().service_account(), "web");
 }
+
+#[tokio::test]
+async fn openssl_reads_the_request_as_a_key_with_the_proof_that_the_proxy_has_it_and_no_name() {
+    let (authority, asked) = (Authority::new(), RefCell::new(Vec::new()));
+    let identity = Identity::with_clock(authority.domain.clone(), authority.clock());
+    let refuse = async |request: Vec<u8>| {
+        *asked.borrow_mut() = request;
+        let address = HostPort { host: "operator".into(), port: 8080 };
+        Err(CertifyError::Refused(address, Box::new(tonic::Status::unavailable("no"))))
+    };
+    assert!(attempt(&identity, &refuse).await.is_err());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("request.der");
+    std::fs::write(&file, &*asked.borrow()).unwrap();
+    let mut openssl = std::process::Command::new("openssl");
+    let output = openssl.args(["req", "-inform", "DER", "-noout", "-text", "-verify", "-in"]).arg(&file).output();
+    let output = output.expect("openssl is installed");
+    let [text, verdict] = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+    assert!(output.status.success() && verdict.contains("verify OK"), "{verdict}");
+    assert!(text.contains("NIST CURVE: P-256") && text.contains("Signature Algorithm: ecdsa-with-SHA256"), "{text}");
+    assert!(text.lines().any(|line| line.trim() == "Subject:") && !text.contains("Alternative Name"), "{text}");
+}

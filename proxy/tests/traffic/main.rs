@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod admission;
+mod foreign;
 mod http1;
 mod http2;
 mod identity;
@@ -13,3 +14,5 @@ mod resend;
 mod support;
 mod tcp;
 mod tls;
+#[path = "../../../e2e/foreign-tls/tools.rs"]
+mod tools;
