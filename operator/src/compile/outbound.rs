@@ -55,7 +55,10 @@ fn backed_by_pods(view: &View, service: &Service) -> bool {
 fn to_service(view: &View, client: &str, service: &Service, port: &ServicePort, trace: &mut Trace) -> Outbound {
     trace.depends_on(Fact::Service(service.name.clone()));
     let call = Call { client, producer: &service.name.namespace, services: &[(service, port)] };
-    let tls = policy::outbound_tls(view, call, trace);
+    let tls = match service.selector.is_empty() {
+        true => policy::outbound_tls_outside(view, call, trace),
+        false => policy::outbound_tls(view, call, trace),
+    };
     let named = conduit_model::ServicePort {
         namespace: service.name.namespace.clone(),
         name: service.name.name.clone(),

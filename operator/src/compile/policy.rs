@@ -60,6 +60,18 @@ pub(super) fn outbound_protocol(view: &View, call: Call<'_>, trace: &mut Trace) 
 /// Whether policies want clients to encrypt.
 pub(super) fn outbound_tls(view: &View, call: Call<'_>, trace: &mut Trace) -> OutboundTls {
     let candidates = of_call(view, call, Block::OutboundTls, trace);
+    tls_of(candidates, trace)
+}
+
+/// The same for a Service that stands for somebody who is no pod, such as the API server. Policies on namespaces are for
+/// what can be meshed in them, and not for it; one that names the Service is.
+pub(super) fn outbound_tls_outside(view: &View, call: Call<'_>, trace: &mut Trace) -> OutboundTls {
+    let mut candidates = of_call(view, call, Block::OutboundTls, trace);
+    candidates.retain(|candidate| candidate.level > Level::Namespace);
+    tls_of(candidates, trace)
+}
+
+fn tls_of(candidates: Vec<Candidate<'_>>, trace: &mut Trace) -> OutboundTls {
     match decide(candidates, |policy| policy.outbound_tls, trace) {
         Say::Nothing => OutboundTls::DEFAULT,
         Say::This(mode, source) => OutboundTls { mode, source: Some(source) },

@@ -5,12 +5,12 @@
 
 use super::{
     backoff::{Attempt, Backoff},
-    connect::{self, Stream},
+    connect::{self, OpenError, Stream},
     ledger::{Held, Ledger, Reaction, Update, Verdict},
     metrics::Metrics,
 };
 use crate::{
-    identity::{Credentials, Identity, Operator},
+    identity::{Credentials, Identity, Operator, TrustBundle},
     upstream::{directory::Directory, own::Own},
 };
 use conduit_model::{Target, Version, wire};
@@ -144,6 +144,9 @@ impl Client {
         let stream = match self.without_stream(connect::open(&operator, &credentials)).await {
             Ok(stream) => stream,
             Err(e) => {
+                if matches!(e, OpenError::Certificate(..)) {
+                    self.config.identity.refused();
+                }
                 self.metrics.failed();
                 self.failed(e.to_string());
                 self.sink.directory.set_online(false);
@@ -311,11 +314,11 @@ impl Sink {
         match update {
             Update::Inbound(inbound, bundle) => {
                 self.own.apply(inbound);
-                if let Some(bundle) = bundle
-                    && let Err(e) = self.identity.trust(bundle)
-                {
-                    tracing::error!("the roots of the mesh that the operator streamed are not in force: {e}");
-                }
+                self.trust(bundle);
+            }
+            Update::Surroundings(inbound, bundle) => {
+                self.own.apply_surroundings(&inbound);
+                self.trust(bundle);
             }
             Update::Outbound(address, outbound) => {
                 self.directory.get(address).into_iter().for_each(|d| d.apply_config(outbound.clone()));
@@ -323,6 +326,14 @@ impl Sink {
             Update::Endpoints(address, endpoints) => {
                 self.directory.get(address).into_iter().for_each(|d| d.replace_endpoints(endpoints.clone()));
             }
+        }
+    }
+
+    fn trust(&self, bundle: Option<Arc<TrustBundle>>) {
+        if let Some(bundle) = bundle
+            && let Err(e) = self.identity.trust(bundle)
+        {
+            tracing::error!("the roots of the mesh that the operator streamed are not in force: {e}");
         }
     }
 }

@@ -291,3 +291,18 @@ async fn a_destination_that_nothing_uses_any_more_is_unsubscribed_from() {
     }
     assert!(running.directory.get(service()).is_none());
 }
+
+#[tokio::test]
+async fn an_operator_that_refuses_the_certificate_is_told_from_one_that_is_away_and_another_is_asked_for() {
+    let mut trust = Trust::new();
+    // The mesh started over: the proxy trusts the new root, and nobody trusts its own.
+    trust.authority = crate::identity::fake::Authority::new();
+    trust.write_bundle();
+    let operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let mut progress = trust.identity.progress();
+    let refused = progress.wait_for(|progress| progress.refusals > 0);
+    tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap().unwrap();
+    let failure = running.inquiry.snapshot().await.unwrap().failure.unwrap();
+    assert!(failure.contains("refuses this proxy's certificate: "), "{failure}");
+}

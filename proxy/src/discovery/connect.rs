@@ -3,6 +3,7 @@
 
 use crate::identity::{ConnectError, Credentials, HostPort, Operator};
 use conduit_model::wire::{WatchRequest, WatchResponse, discovery_client::DiscoveryClient};
+use rustls::AlertDescription;
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +33,9 @@ pub(super) enum OpenError {
     /// There is no connection.
     #[error("{0}")]
     Connect(#[from] ConnectError),
+    /// The operator refuses the proxy's certificate.
+    #[error("{0} refuses this proxy's certificate: {1:?}")]
+    Certificate(HostPort, AlertDescription),
     /// The operator refuses the call.
     #[error("{0} refuses the stream: {code:?}: {message}", code = .1.code(), message = .1.message())]
     Refused(HostPort, Box<Status>),
@@ -51,7 +55,10 @@ async fn open_without_limit(operator: &Operator, credentials: &Credentials) -> R
     let (requests, queue) = mpsc::channel(REQUESTS);
     let mut client =
         DiscoveryClient::with_origin(connection.calls, connection.origin).max_decoding_message_size(MESSAGE_LIMIT);
-    let refused = |status| OpenError::Refused(operator.address.clone(), Box::new(status));
+    let refused = |status| match connection.refusal.of_certificate() {
+        Some(alert) => OpenError::Certificate(operator.address.clone(), alert),
+        None => OpenError::Refused(operator.address.clone(), Box::new(status)),
+    };
     let responses = client.watch(Request::new(ReceiverStream::new(queue))).await.map_err(refused)?.into_inner();
     Ok(Stream { requests, responses, _connection: connection.task })
 }

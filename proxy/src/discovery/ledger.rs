@@ -70,6 +70,8 @@ pub(super) struct Reaction {
 pub(super) enum Update {
     /// The proxy's own configuration, and the roots of the mesh where the operator tells them.
     Inbound(Arc<Inbound>, Option<Arc<TrustBundle>>),
+    /// The same, of which counts only what is the pod's and the mesh's: what is known of ports stays.
+    Surroundings(Arc<Inbound>, Option<Arc<TrustBundle>>),
     /// A destination's configuration.
     Outbound(SocketAddr, Arc<Outbound>),
     /// A destination's endpoints, all of them.
@@ -199,7 +201,8 @@ impl Held {
     fn take(&mut self, target: Target, version: Version, update: Option<Message>) -> Taken {
         match (target, update) {
             (Target::Inbound, Some(Message::Inbound(message))) => {
-                self.take_config(version, read_inbound(message).map_err(|e| format!("inbound.{e}")))
+                let read = read_inbound(message).map(|(inbound, bundle)| Update::Inbound(inbound, bundle));
+                self.take_config(version, read)
             }
             (Target::Outbound(address), Some(Message::Outbound(message))) => {
                 let read = Outbound::from_wire(message).map(|outbound| Update::Outbound(address, Arc::new(outbound)));
@@ -208,8 +211,11 @@ impl Held {
             (Target::Outbound(address), Some(Message::Endpoints(message))) => {
                 self.take_endpoints(address, version, message)
             }
-            (_, Some(Message::Invalid(wire::Invalid { reason, .. }))) if self.config.is_some() => {
-                Taken::Invalid(None, reason)
+            (_, Some(Message::Invalid(wire::Invalid { reason, meanwhile }))) if self.config.is_some() => {
+                match read_surroundings(target, meanwhile) {
+                    Ok(update) => Taken::Invalid(update, reason),
+                    Err(unreadable) => Taken::Invalid(None, format!("{reason}; meanwhile.{unreadable}")),
+                }
             }
             (_, Some(Message::Invalid(wire::Invalid { reason, meanwhile }))) => match read_meanwhile(target, meanwhile)
             {
@@ -294,16 +300,28 @@ impl Reaction {
 }
 
 /// An operator that has no roots yet tells none, and those that are held stay.
-fn read_inbound(message: wire::Inbound) -> Result<Update, String> {
-    let inbound = Inbound::from_wire(message).map_err(|e| e.to_string())?;
+fn read_inbound(message: wire::Inbound) -> Result<(Arc<Inbound>, Option<Arc<TrustBundle>>), String> {
+    let inbound = Inbound::from_wire(message).map_err(|e| format!("inbound.{e}"))?;
     let bundle = match inbound.trust_bundle.is_empty() {
         true => None,
         false => {
-            let bundle = TrustBundle::from_der(&inbound.trust_bundle).map_err(|e| format!("trust_bundle{e}"))?;
+            let bundle =
+                TrustBundle::from_der(&inbound.trust_bundle).map_err(|e| format!("inbound.trust_bundle{e}"))?;
             Some(Arc::new(bundle))
         }
     };
-    Ok(Update::Inbound(Arc::new(inbound), bundle))
+    Ok((Arc::new(inbound), bundle))
+}
+
+/// What a proxy that holds its own configuration takes while an object that it needs cannot be read: what hangs on no such
+/// object. Neither a rotation of the roots nor the end of its pod passes it by.
+fn read_surroundings(target: Target, meanwhile: Option<Meanwhile>) -> Result<Option<Update>, String> {
+    match (target, meanwhile) {
+        (Target::Inbound, Some(Meanwhile::Inbound(message))) => {
+            read_inbound(message).map(|(inbound, bundle)| Some(Update::Surroundings(inbound, bundle)))
+        }
+        (Target::Inbound | Target::Outbound(_), _) => Ok(None),
+    }
 }
 
 /// What a target of which nothing is held takes while its objects cannot be read. It is not acknowledged and has no
@@ -311,7 +329,8 @@ fn read_inbound(message: wire::Inbound) -> Result<Update, String> {
 fn read_meanwhile(target: Target, meanwhile: Option<Meanwhile>) -> Result<Option<Update>, String> {
     Ok(match (target, meanwhile) {
         (Target::Inbound, Some(Meanwhile::Inbound(message))) => {
-            Some(read_inbound(message).map_err(|e| format!("inbound.{e}"))?)
+            let (inbound, bundle) = read_inbound(message)?;
+            Some(Update::Inbound(inbound, bundle))
         }
         (Target::Outbound(address), Some(Meanwhile::Outbound(message))) => {
             let outbound = Outbound::from_wire(message).map_err(|e| format!("outbound.{e}"))?;

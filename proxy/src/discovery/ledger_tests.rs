@@ -1,7 +1,7 @@
 //! The decisions of the ledger, event by event.
 
 use super::ledger::*;
-use crate::upstream::directory::EndpointSet;
+use crate::{identity::TrustBundle, upstream::directory::EndpointSet};
 use conduit_model::{
     Endpoint, EndpointProxy, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version, Workload,
     WorkloadKind,
@@ -223,6 +223,26 @@ fn a_proxy_of_which_nothing_is_held_takes_what_holds_meanwhile_until_it_is_told(
     assert_eq!(reaction.apply, None);
     let expected = "TrafficPolicy shop/strict; meanwhile.inbound.workload: is required";
     assert_eq!(reaction.verdict, Some(Verdict::Invalid(expected.to_owned())));
+}
+
+#[test]
+fn what_hangs_on_no_object_that_cannot_be_read_is_taken_beside_what_is_held() {
+    let root = rcgen::KeyPair::generate().unwrap();
+    let root = rcgen::CertificateParams::default().self_signed(&root).unwrap().der().to_vec();
+    let meanwhile = Inbound { terminating: true, trust_bundle: vec![root.clone().into()], ..Inbound::of(workload()) };
+    let mut ledger = subscribed();
+    let held = Inbound::of(workload());
+    ledger.hear(response(Target::Inbound, Version::of_inbound(&held), Message::Inbound(held.to_wire())));
+    let update = Message::Invalid(wire::Invalid {
+        reason: "TrafficPolicy shop/strict".into(),
+        meanwhile: Some(Meanwhile::Inbound(meanwhile.to_wire())),
+    });
+    let reaction = ledger.hear(response(Target::Inbound, Version::of_inbound(&meanwhile), update));
+    let bundle = Arc::new(TrustBundle::from_der([root]).unwrap());
+    assert_eq!(reaction.apply, Some(Update::Surroundings(Arc::new(meanwhile), Some(bundle))));
+    ledger.closed();
+    let version = Version::of_inbound(&held).to_string();
+    assert!(sent(&ledger.opened())[0].contains(&version), "what is held is named on the next stream");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Progress {
     pub certified: Option<SystemTime>,
     /// How often credentials were replaced, for a certificate or for a bundle.
     pub swaps: u64,
+    /// How often the operator refused the one that it was shown.
+    pub refusals: u64,
     /// Attempts to get a certificate that failed.
     pub failures: u64,
     /// Why the last attempt to get one failed; none where it succeeded, or where there was none yet.
@@ -131,6 +133,11 @@ impl Identity {
         }
         *streamed = Some(bundle);
         Ok(())
+    }
+
+    /// Notes that the operator refuses the certificate, as it does once its root is not trusted any more.
+    pub(crate) fn refused(&self) {
+        self.progress.send_modify(|progress| progress.refusals += 1);
     }
 
     /// Notes why no certificate could be got; whether that is another reason than before.

@@ -1,5 +1,6 @@
 //! Keeps the proxy certified: a certificate at the start, the next one before the last is over, and one out of turn where
-//! another root signs than the one that its own certificate leads to.
+//! another root signs than the one that its own certificate leads to, or where the certificate proves nothing any more: it
+//! leads to no root that is trusted, or the operator refuses it.
 //!
 //! Every attempt makes a new key, which is held by nobody but the credentials that it ends up in. An operator that cannot
 //! be reached is tried for ever, in pauses that stay short: a proxy whose certificate is over can do nothing else.
@@ -13,7 +14,7 @@ use super::{
     certify::{CertifyError, IdentityService},
     credentials::{Credentials, CredentialsError},
     holder::Identity,
-    schedule::{Life, pause},
+    schedule::{Life, Worth, pause},
 };
 use conduit_model::{SpiffeId, wire::identity::CertifyResponse};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -120,16 +121,22 @@ fn take(identity: &Identity, key: &KeyPair, response: CertifyResponse) -> Result
 /// Waits until the certificate that was taken at `taken` is to be renewed.
 async fn due(identity: &Identity, taken: SystemTime, chance: f64) {
     let mut progress = identity.progress();
-    let mut outdated = None;
+    let refusals = progress.borrow().refusals;
+    let mut worth = Worth::Current;
     loop {
-        progress.mark_unchanged();
+        let refused = progress.borrow_and_update().refusals != refusals;
         let Some(credentials) = identity.credentials() else { return };
         let (now, life) = (identity.now(), Life { taken, not_after: credentials.not_after(), chance });
-        outdated = match credentials.verify_own() {
-            Ok(0) => None,
-            Ok(_) | Err(_) => outdated.or(Some(now)),
+        worth = match (credentials.verify_own(), worth) {
+            (Err(_), Worth::Nothing(since)) => Worth::Nothing(since),
+            (Ok(_), Worth::Nothing(since)) if refused => Worth::Nothing(since),
+            (Err(_), _) => Worth::Nothing(now),
+            (Ok(_), _) if refused => Worth::Nothing(now),
+            (Ok(0), _) => Worth::Current,
+            (Ok(_), Worth::Outdated(since)) => Worth::Outdated(since),
+            (Ok(_), _) => Worth::Outdated(now),
         };
-        let Ok(left) = life.renewal(outdated).duration_since(now) else { return };
+        let Ok(left) = life.renewal(worth).duration_since(now) else { return };
         if left.is_zero() {
             return;
         }

@@ -166,6 +166,33 @@ async fn a_certificate_below_a_root_that_no_longer_signs_is_renewed_within_a_ten
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_certificate_that_proves_nothing_any_more_is_replaced_within_seconds() {
+    let operator = Operator::new(|_, _| {});
+    let identity = operator.identity();
+    let stranger = Authority::new();
+    beside(&operator, &identity, async {
+        let mut progress = identity.progress();
+        progress.wait_for(|progress| progress.certificates == 1).await.unwrap();
+        sleep(HOUR).await;
+        identity.refused();
+        let since = Instant::now();
+        progress.wait_for(|progress| progress.certificates == 2).await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 5, "by the operator's word");
+        identity.refused();
+        progress.wait_for(|progress| progress.certificates == 3).await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 15, "the next one is given time");
+
+        sleep(HOUR).await;
+        *operator.away.borrow_mut() = Some("gone");
+        identity.trust(bundle(&[&stranger])).unwrap();
+        let since = Instant::now();
+        progress.wait_for(|progress| progress.failures == 1).await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 5, "by the bundle");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_hold_together_is_not_used() {
     let stranger = Authority::new();
     let root = stranger.root().to_vec();

@@ -9,6 +9,10 @@ const LATEST: f64 = 0.7;
 const EARLIEST: f64 = 0.65;
 /// Where another root signs now, all certificates are replaced within this share of their life.
 const ROTATION: f64 = 0.1;
+/// A certificate that proves nothing any more is replaced within this time.
+const WORTHLESS: Duration = Duration::from_secs(10);
+/// And not again before the next one has had this time: whoever refuses it may refuse that one too.
+const APART: Duration = Duration::from_secs(10);
 /// No certificate is renewed sooner: a replica that lags behind, or an issuer in its last seconds, would be asked again and
 /// again.
 const LEAST: Duration = Duration::from_secs(1);
@@ -28,14 +32,26 @@ pub(super) struct Life {
     pub(super) chance: f64,
 }
 
+/// What a certificate is worth among those who look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It leads to the root that signs now.
+    Current,
+    /// Since this time another root signs; its own is trusted still.
+    Outdated(SystemTime),
+    /// Since this time it leads to no root that is trusted, or the operator refuses it.
+    Nothing(SystemTime),
+}
+
 impl Life {
-    /// When to ask for the next one. `outdated` is since when another root than its own signs.
-    pub(super) fn renewal(&self, outdated: Option<SystemTime>) -> SystemTime {
+    /// When to ask for the next one.
+    pub(super) fn renewal(&self, worth: Worth) -> SystemTime {
         let life = self.not_after.duration_since(self.taken).unwrap_or_default();
         let regular = self.taken + life.mul_f64(EARLIEST + (LATEST - EARLIEST) * self.chance).max(LEAST);
-        match outdated {
-            Some(since) => regular.min(since + life.mul_f64(ROTATION * self.chance).max(LEAST)),
-            None => regular,
+        match worth {
+            Worth::Current => regular,
+            Worth::Outdated(since) => regular.min(since + life.mul_f64(ROTATION * self.chance).max(LEAST)),
+            Worth::Nothing(since) => regular.min((since + WORTHLESS.mul_f64(self.chance)).max(self.taken + APART)),
         }
     }
 }
@@ -58,27 +74,33 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_renewed_at_seven_tenths_of_its_life_at_the_latest_and_sooner_where_another_root_signs() {
-        for (chance, outdated, expected) in [
-            (0.0, None, 15.6),
-            (0.5, None, 16.2),
-            (1.0, None, 16.8),
-            (0.5, Some(4.0), 5.2),
-            (1.0, Some(4.0), 6.4),
-            (0.0, Some(4.0), 4.0 + 1.0 / 3600.0),
-            (1.0, Some(16.0), 16.8),
+    fn a_certificate_is_renewed_at_seven_tenths_of_its_life_at_the_latest_and_sooner_where_it_is_worth_less() {
+        use Worth::{Current, Nothing, Outdated};
+        let second = 1.0 / 3600.0;
+        for (chance, worth, expected) in [
+            (0.0, Current, 15.6),
+            (0.5, Current, 16.2),
+            (1.0, Current, 16.8),
+            (0.5, Outdated(at(4.0)), 5.2),
+            (1.0, Outdated(at(4.0)), 6.4),
+            (0.0, Outdated(at(4.0)), 4.0 + second),
+            (1.0, Outdated(at(16.0)), 16.8),
+            (0.0, Nothing(at(4.0)), 4.0),
+            (1.0, Nothing(at(4.0)), 4.0 + 10.0 * second),
+            (0.0, Nothing(at(second)), 10.0 * second),
+            (1.0, Nothing(at(17.0)), 16.8),
         ] {
             let life = Life { taken: at(0.0), not_after: at(24.0), chance };
-            let renewal = life.renewal(outdated.map(at));
+            let renewal = life.renewal(worth);
             let off = renewal.duration_since(at(expected)).unwrap_or_else(|e| e.duration());
-            assert!(off < Duration::from_millis(10), "{chance} {outdated:?}: {renewal:?}");
+            assert!(off < Duration::from_millis(10), "{chance} {worth:?}: {renewal:?}");
         }
     }
 
     #[test]
     fn a_certificate_that_is_over_when_it_comes_is_renewed_soon_and_not_without_a_pause() {
         let life = Life { taken: at(2.0), not_after: at(1.0), chance: 1.0 };
-        assert_eq!(life.renewal(None), at(2.0) + LEAST);
+        assert_eq!(life.renewal(Worth::Current), at(2.0) + LEAST);
     }
 
     #[test]

@@ -34,6 +34,29 @@ impl Own {
         self.known.send_if_modified(|known| !std::mem::replace(known, true));
     }
 
+    /// Takes what is the pod's and the mesh's from an answer of which the rest is not to be used: what is known of ports,
+    /// and whom they serve, stays. Nothing is taken where nothing is known.
+    pub fn apply_surroundings(&self, meanwhile: &Inbound) {
+        if let Some(known) = self.config() {
+            let Inbound {
+                workload: _,
+                ports: _,
+                mtls: _,
+                terminating,
+                probe_networks,
+                trust_bundle,
+                unknown_destinations,
+            } = meanwhile.clone();
+            self.apply(Arc::new(Inbound {
+                terminating,
+                probe_networks,
+                trust_bundle,
+                unknown_destinations,
+                ..(*known).clone()
+            }));
+        }
+    }
+
     /// What holds for destinations of which nothing is known, once the proxy has been told.
     pub fn unknown_destinations(&self) -> Option<OutboundTlsMode> {
         self.peek().as_ref().map(|config| config.unknown_destinations)
@@ -64,7 +87,7 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{Workload, WorkloadKind};
+    use conduit_model::{InboundMtls, InboundMtlsMode, Workload, WorkloadKind};
 
     fn inbound(terminating: bool) -> Arc<Inbound> {
         let workload = Workload {
@@ -88,5 +111,20 @@ mod tests {
         own.apply(inbound(false));
         assert!(*terminating.borrow());
         assert_eq!(own.config(), Some(inbound(false)));
+    }
+
+    #[test]
+    fn what_is_the_pods_and_the_meshs_is_taken_without_what_is_said_of_ports() {
+        let own = Own::new();
+        let known =
+            Inbound { mtls: InboundMtls { mode: InboundMtlsMode::Strict, source: None }, ..(*inbound(false)).clone() };
+        let meanwhile = Inbound { unknown_destinations: OutboundTlsMode::Require, ..(*inbound(true)).clone() };
+        own.apply_surroundings(&meanwhile);
+        assert!(own.config().is_none(), "nothing is known of ports");
+        own.apply(Arc::new(known.clone()));
+        own.apply_surroundings(&meanwhile);
+        let expected = Inbound { mtls: known.mtls, ..meanwhile };
+        assert_eq!(own.config().as_deref(), Some(&expected));
+        assert!(*own.terminating().borrow());
     }
 }

@@ -21,6 +21,7 @@ fn whether_clients_encrypt_is_said_by_port_service_client_and_namespace() {
     let service = tls_policy("namespace: shop, name: service", "{kind: Service, name: Web}", "Prefer");
     let client = tls_policy("namespace: client, name: client", "{kind: Namespace}", "Require");
     let namespace = tls_policy("namespace: shop, name: ns", "{kind: Namespace}", "Disable");
+    let foreign = tls_policy("namespace: shop, name: foreign", "{kind: Service, name: api}", "Require");
     for (policies, at, mode, by) in [
         (vec![&port, &service, &client, &namespace], "10.96.0.1:80", Disable, Some("shop/port")),
         (vec![&port, &service, &client, &namespace], "10.96.0.1:3306", Prefer, Some("shop/service")),
@@ -31,8 +32,9 @@ fn whether_clients_encrypt_is_said_by_port_service_client_and_namespace() {
         (vec![&port, &client], "10.1.0.1:8080", Disable, Some("shop/port")),
         (vec![&service, &client], "10.1.0.1:7000", Prefer, Some("shop/service")),
         (vec![&service, &client], "10.1.0.1:9999", Require, Some("client/client")),
-        // Nobody knows who answers there, so that nobody can be authenticated.
-        (vec![&client], "10.96.0.2:443", Require, Some("client/client")),
+        // Nobody knows who answers there, so that nobody can be authenticated: policies on namespaces do not mean it.
+        (vec![&client, &namespace], "10.96.0.2:443", Prefer, None),
+        (vec![&client, &foreign], "10.96.0.2:443", Require, Some("shop/foreign")),
         // No Service and no pod is there, nor could one be a target.
         (vec![&client], "192.0.2.1:443", Prefer, None),
     ] {
