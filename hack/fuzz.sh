@@ -23,6 +23,8 @@ instrumented='--cfg fuzzing -Cpasses=sancov-module'
 for argument in level=4 inline-8bit-counters pc-table trace-compares; do
     instrumented+=" -Cllvm-args=-sanitizer-coverage-$argument"
 done
+# One unit a crate, as cargo-fuzz has it: with more, some linkers fail on the tables of coverage.
+instrumented+=' -Ccodegen-units=1'
 # With a target, the flags are not for build scripts and macros.
 RUSTFLAGS=$instrumented CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz cargo build --quiet --release \
     --manifest-path fuzz/Cargo.toml --target "$triple" "${targets[@]/#/--bin=}"
