@@ -177,8 +177,8 @@ const CHECKS: &[Check<Facts>] = &[
         id: "clock-skew",
         title: "clocks agree",
         hint: "let the nodes take their time from the same servers (NTP)",
-        explanation: "Certificates live for a day and begin when they are made: a clock that is a minute or more behind takes \
-                      a new one for invalid. The clocks of this machine and of the nodes, by their Leases in \
+        explanation: "A proxy's certificate begins five minutes before it is made: a clock that is further behind takes a new \
+                      one for invalid. A difference of a minute is a warning. The clocks of this machine and of the nodes, by their Leases in \
                       `kube-node-lease`, are compared with the API server's.",
         decide: |facts| on(&facts.clocks, skew),
     },

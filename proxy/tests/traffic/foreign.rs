@@ -109,6 +109,22 @@ fn openssl_with_a_certificate_of_the_mesh_is_served_by_tls_1_3_and_verifies_the_
 }
 
 #[test]
+fn openssl_resumes_its_session_and_is_the_same_peer() {
+    run(async {
+        let proxy = InboundProxy::before(application().await, Protocol::Detect);
+        let papers = papers(&proxy.authority, "client");
+        let (options, session) = (options(&papers), file(&papers, "session.pem"));
+        for (session_option, handshake) in [("-sess_out", "New, TLSv1.3,"), ("-sess_in", "Reused, TLSv1.3,")] {
+            let options: Vec<_> = options.iter().map(String::as_str).chain([session_option, &session]).collect();
+            expect(&s_client(&proxy, &options).await, &[handshake, "HTTP/1.1 200 OK"]);
+        }
+        let identified = ["tls=\"true\"", &format!("client_id=\"{CLIENT}\"")];
+        wait_for(&proxy.metrics, "response_total", &identified, 2.0).await;
+        assert_eq!(sum(&proxy.metrics, "conduit_tls_handshakes_total", &["result=\"resumed\""]), 1.0);
+    });
+}
+
+#[test]
 fn openssl_without_a_certificate_or_with_tls_1_2_or_a_weak_group_hears_an_alert_and_is_not_served() {
     run(async {
         let proxy = InboundProxy::before(application().await, Protocol::Detect);
