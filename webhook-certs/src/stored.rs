@@ -4,7 +4,7 @@
 //! that it is issued anew: garbage is never served. The authority is the part on which trust hangs: without it nothing
 //! else is of use, and everything is made anew; a broken serving certificate alone costs nobody's trust.
 
-use crate::{Authority, Entries, Leaf, Parts, Read, TrustedAuthority};
+use crate::{Authority, Entries, Leaf, Parts, Read, TrustedAuthority, to_pem};
 
 const AUTHORITY: [&str; 2] = ["ca.crt", "ca.key"];
 const NEXT: [&str; 2] = ["next-ca.crt", "next-ca.key"];
@@ -60,14 +60,9 @@ impl Stored {
 
     /// Every authority that peers have to trust, in PEM, one after the other.
     pub fn bundle(&self) -> String {
-        let next = self.next.as_ref().map(|next| next.certificate().to_owned());
-        let previous = self.previous.as_ref().map(TrustedAuthority::to_pem);
-        let mut bundle = String::new();
-        for pem in [Some(self.authority.certificate().to_owned()), next, previous].into_iter().flatten() {
-            bundle.push_str(pem.trim());
-            bundle.push('\n');
-        }
-        bundle
+        // Written anew: whatever else stands in an entry, such as a key, is not published.
+        let authorities = std::iter::once(&self.authority).chain(&self.next).map(|authority| to_pem(authority.der()));
+        authorities.chain(self.previous.as_ref().map(TrustedAuthority::to_pem)).collect()
     }
 }
 
@@ -109,6 +104,18 @@ mod tests {
         let bundle = read(&entries()).stored.unwrap().bundle();
         assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 3);
         assert!(!bundle.contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_key_that_stands_beside_an_authority_is_not_published() {
+        let mut spilled = entries();
+        for (certificate, key) in [("ca.crt", "ca.key"), ("next-ca.crt", "next-ca.key")] {
+            let both = [&spilled[certificate][..], &spilled[key]].concat();
+            spilled.insert(certificate.to_owned(), both);
+        }
+        let stored = read(&spilled).stored.unwrap();
+        assert!(!stored.bundle().contains("PRIVATE"), "{}", stored.bundle());
+        assert_eq!(stored.bundle().matches("BEGIN CERTIFICATE").count(), 3);
     }
 
     #[test]
