@@ -13,6 +13,9 @@ pub const ALPN_HTTP1: &[u8] = b"conduit/http1";
 /// The same for bytes that are not read.
 pub const ALPN_TCP: &[u8] = b"conduit/tcp";
 
+/// Roots that a trust bundle holds at most: more than any rotation needs, so that a larger bundle is a mistake.
+pub const MAX_ROOTS: usize = 64;
+
 /// What a pod takes on a port, and which policy says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundMtls {

@@ -4,10 +4,11 @@
 //! that the whole mesh trusts. Everything that could make peers refuse what it signs is found before it signs anything.
 
 use super::{Issuer, PodBinding};
-use conduit_model::TrustDomain;
+use conduit_model::{TrustDomain, mtls::MAX_ROOTS};
 use conduit_webhook_certs::{Authority, Entries, EntryError, Parts, TrustedAuthority, certificates};
 use rcgen::KeyPair;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use std::slice;
 use time::{Duration, OffsetDateTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -43,7 +44,15 @@ impl Issuer {
         let ends_at = signing_root(&authority, &chain, &roots, domain, now).map_err(|fault| vec![fault])?;
         roots.swap(0, ends_at);
         roots[1..].sort_by(|one, other| one.der().cmp(other.der()));
-        Ok(Self::new(authority, chain, &roots))
+        let issuer = Self::new(authority, chain, &roots);
+        match issuer.trust_bundle().roots().len() {
+            // Proxies take no larger bundle.
+            many if many > MAX_ROOTS => {
+                let expected = format!("must hold at most {MAX_ROOTS} certificates, holds {many}");
+                Err(vec![EntryError::new(ROOTS, expected)])
+            }
+            _ => Ok(issuer),
+        }
     }
 }
 
@@ -71,12 +80,13 @@ fn signing_root(
     let leaf = EndEntityCert::try_from(&leaf).map_err(|error| refused(error.to_string()))?;
     let seconds = u64::try_from(at.unix_timestamp()).map_err(|error| refused(error.to_string()))?;
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    // Each of them, wherever the path ends: a proxy that cannot read one takes none.
+    let anchors: Result<Vec<_>, _> = roots.iter().map(|root| anchor_from_trusted_cert(root.der())).collect();
+    let anchors = anchors.map_err(|error| EntryError::new(ROOTS, format!("must be certificates of roots: {error}")))?;
     let mut reason = format!("its certificates must lead to one of {ROOTS}");
-    for (place, root) in roots.iter().enumerate() {
-        let anchor = anchor_from_trusted_cert(root.der())
-            .map_err(|error| EntryError::new(ROOTS, format!("must be certificates of authorities: {error}")))?;
-        let (anchors, usage) = ([anchor], KeyUsage::client_auth());
-        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, chain, at, usage, None, None) {
+    for (place, anchor) in anchors.iter().enumerate() {
+        let (anchors, usage) = (slice::from_ref(anchor), KeyUsage::client_auth());
+        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, chain, at, usage, None, None) {
             Ok(_) => return Ok(place),
             Err(webpki::Error::UnknownIssuer) => {}
             Err(error) => reason = error.to_string(),

@@ -4,7 +4,7 @@ use super::*;
 use conduit_model::{SpiffeId, TrustDomain};
 use conduit_webhook_certs::{Authority, AuthorityProfile, BACKDATING, Entries};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, SanType,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};

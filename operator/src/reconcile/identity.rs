@@ -151,11 +151,13 @@ impl Identity {
         }
     }
 
-    /// Hands on the issuer that the user's Secret holds; the one before stays where it holds none that can be used.
+    /// Hands on the issuer that the user's Secret holds; the one before stays where it holds none that can be used, or one
+    /// that has expired already.
     async fn follow(&self, name: &str, domain: &TrustDomain) -> Result<OffsetDateTime, IdentityTaskError> {
         let secret = self.secrets.get_opt(name).await?;
         let now = (self.now)();
-        match Issuer::from_secret(&entries(secret.as_ref()), domain, now) {
+        let read = Issuer::from_secret(&entries(secret.as_ref()), domain, now);
+        match read.and_then(|issuer| self.no_worse(issuer, now)) {
             Ok(issuer) => self.publish(issuer),
             Err(faults) => {
                 let kept = match *self.issuer.borrow() {
@@ -166,6 +168,18 @@ impl Identity {
             }
         }
         Ok(now + POLL)
+    }
+
+    /// `issuer`, unless it has expired and the one that is used has not.
+    fn no_worse(&self, issuer: Issuer, now: OffsetDateTime) -> Result<Issuer, Vec<EntryError>> {
+        let ends = issuer.validity().not_after;
+        let signs = |known: &Arc<Issuer>| now < known.validity().not_after;
+        match now >= ends && self.issuer.borrow().as_ref().is_some_and(signs) {
+            true => {
+                Err(vec![EntryError::new("tls.crt", format!("must be an issuer that is valid, has ended at {ends}"))])
+            }
+            false => Ok(issuer),
+        }
     }
 
     fn publish(&self, issuer: Issuer) {

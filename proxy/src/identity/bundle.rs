@@ -5,14 +5,12 @@ use super::{
     certificate::{CertificateFault, Validity},
     tls,
 };
+use conduit_model::mtls::MAX_ROOTS;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
 use std::time::SystemTime;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
-
-/// More roots than any rotation needs; a larger bundle is a mistake.
-const MOST_ROOTS: usize = 64;
 
 /// The roots of the mesh; never empty. The one that signs now is the first.
 #[derive(Debug)]
@@ -36,7 +34,7 @@ pub struct Root {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// It has too many roots, or none.
-    #[error(": must hold 1 to {MOST_ROOTS} certificates, holds {0}")]
+    #[error(": must hold 1 to {MAX_ROOTS} certificates, holds {0}")]
     Count(usize),
     /// One bad certificate refuses the bundle whole: what would be left out could be the one in use.
     #[error("[{index}]: must be an X.509 certificate: {reason}")]
@@ -70,7 +68,7 @@ impl TrustBundle {
     }
 
     fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, BundleError> {
-        if !(1..=MOST_ROOTS).contains(&roots.len()) {
+        if !(1..=MAX_ROOTS).contains(&roots.len()) {
             return Err(BundleError::Count(roots.len()));
         }
         let anchor = |(index, root)| match anchor_from_trusted_cert(root) {

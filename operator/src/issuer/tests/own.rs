@@ -127,6 +127,31 @@ fn what_peers_would_refuse_is_refused_here_by_the_name_of_its_entry() {
 }
 
 #[test]
+fn roots_that_proxies_would_not_take_are_refused_even_where_the_issuer_leads_to_another() {
+    let root = Authority::issue(authority(1), START).unwrap();
+    let issuer = root.issue_below(authority(0), START).unwrap();
+    let beside = |others: &str| {
+        let roots = [root.certificate(), others].concat();
+        read_secret(&secret(issuer.certificate(), &issuer.key(), &roots)).map(drop)
+    };
+    let mut params = nothing();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // A key usage twice, which only some libraries overlook.
+    let usage = CustomExtension::from_oid_content(&[2, 5, 29, 15], vec![3, 2, 1, 6]);
+    params.custom_extensions = vec![usage.clone(), usage];
+    let odd = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let error = beside(&odd).unwrap_err();
+    assert!(error.starts_with("ca.crt: must be certificates of roots: "), "{error}");
+
+    let others = |count: usize| -> String {
+        (0..count).map(|_| Authority::issue(authority(0), START).unwrap().certificate().to_owned()).collect()
+    };
+    assert_eq!(beside(&others(63)), Ok(()));
+    assert_eq!(beside(&others(64)), Err("ca.crt: must hold at most 64 certificates, holds 65".to_owned()));
+    assert_eq!(beside(&root.certificate().repeat(64)), Ok(()), "one that stands there twice is one");
+}
+
+#[test]
 fn an_issuer_that_has_expired_is_read_and_signs_nothing() {
     let root = Authority::issue(authority(1), START - 400 * DAY).unwrap();
     let issuer = root.issue_below(authority(0), START - 400 * DAY).unwrap();

@@ -225,6 +225,23 @@ async fn a_users_issuer_is_followed_kept_through_garbage_and_never_written() {
     assert!(server.writes().iter().all(|write| write.ends_with("/events")), "{:?}", server.writes());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_has_expired_takes_the_place_of_none_that_signs() {
+    let server = ApiServer::new();
+    let replica = follower(&server, OffsetDateTime::now_utc);
+    let (expired, old) = theirs(OffsetDateTime::now_utc() - Duration::days(101));
+    server.put("secrets", expired.clone());
+    let signs_with = |authority: &Authority| replica.issuer().is_some_and(|it| it.certificate() == authority.der());
+    eventually("it is known where there is nothing else", || signs_with(&old)).await;
+    let (valid, new) = theirs(OffsetDateTime::now_utc());
+    server.put("secrets", valid);
+    eventually("one that is valid signs", || signs_with(&new)).await;
+    server.put("secrets", expired);
+    let told = |event: &Value| event["note"].as_str().unwrap().starts_with("tls.crt: must be an issuer that is valid");
+    eventually("the way back is told", || server.list_of("events").iter().any(told)).await;
+    assert!(signs_with(&new), "and not taken");
+}
+
 const BEGINNING: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
 
 #[tokio::test(start_paused = true)]
