@@ -109,11 +109,16 @@ impl Discovery {
     where
         C: AsyncRead + AsyncWrite + Connected<ConnectInfo = Authenticated> + Unpin + Send + 'static,
     {
+        // A handshake is judged by the roots of its time. Whoever opens stream after stream on one connection is not to be
+        // believed for ever because of a root that was dropped since. No stream lives as long as this.
+        let connection_age = self.0.settings.lifetime * 5 / 4;
         tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(self.0.settings.keepalive_interval))
             .http2_keepalive_timeout(Some(self.0.settings.keepalive_timeout))
             .http2_max_header_list_size(MAX_HEADERS)
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .max_connection_age(connection_age)
+            .max_connection_age_grace(connection_age)
             .add_service(DiscoveryServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .serve_with_incoming_shutdown(incoming, self.0.closing.cancelled())
             .await

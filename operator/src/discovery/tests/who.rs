@@ -1,7 +1,15 @@
 //! Who may open a stream, what it may ask for, and until when.
 
 use super::*;
+use futures::StreamExt;
 use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tonic::transport::server::Connected;
 
 /// What the metrics say was refused, but for zeros.
 fn refused(operator: &Operator) -> Vec<String> {
@@ -102,4 +110,53 @@ async fn what_cannot_be_understood_ends_the_stream_with_the_field_and_is_counted
     let mut refused = refused(&operator);
     refused.sort();
     assert_eq!(refused, ["reason=\"incomplete\"} 2", "reason=\"unreadable\"} 1"]);
+}
+
+/// A connection whose handshake has proven `web-1`.
+struct Proven(DuplexStream);
+
+impl Connected for Proven {
+    type ConnectInfo = Authenticated;
+
+    fn connect_info(&self) -> Authenticated {
+        authenticated("web-1", None, NOW + Duration::from_secs(24 * 3600))
+    }
+}
+
+impl AsyncRead for Proven {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Proven {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Its client answers nothing, so that it cannot be asked to go.
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_a_while_after_its_streams_have_to_so_that_its_client_proves_itself_again() {
+    let lifetime = Duration::from_secs(60);
+    let kept = Duration::from_secs(24 * 3600);
+    let settings = Settings { lifetime, keepalive_interval: kept, keepalive_timeout: kept, ..Settings::default() };
+    let operator = Operator::with(settings);
+    let (mut client, served) = tokio::io::duplex(64 * 1024);
+    let incoming = futures::stream::iter([Ok::<_, io::Error>(Proven(served))]).chain(futures::stream::pending());
+    let discovery = operator.discovery.clone();
+    let _serving = AbortOnDropHandle::new(tokio::spawn(async move { discovery.serve(incoming).await }));
+    // The preface of a client, and its empty settings (RFC 9113 section 3.4).
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    timeout(kept / 2, client.read_to_end(&mut Vec::new())).await.expect("the connection ends").unwrap();
+    assert_eq!(begun.elapsed().as_secs(), (lifetime * 5 / 2).as_secs());
 }
