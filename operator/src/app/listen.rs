@@ -5,10 +5,11 @@ use anyhow::Context as _;
 use conduit_webhook_certs::{CertificateError, ServingCertificate, server_config};
 use futures::{Stream, StreamExt, future::ready, stream};
 use std::{
+    collections::{HashMap, hash_map::Entry},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,6 +24,9 @@ use tonic::transport::server::Connected;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once; further connections wait in the kernel's queue.
 const HANDSHAKES: usize = 256;
+/// Those of one address at once; further ones are let go. One pod that connects and then says nothing is not to take the
+/// place of everybody else, and proxies behind one address come again after a moment.
+const HANDSHAKES_PER_ADDRESS: usize = 64;
 /// How long accepting rests when the process has no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -84,14 +88,17 @@ where
     T: Send,
 {
     let accepted = stream::unfold(listener, async |listener| Some((accept(&listener).await, listener)));
+    let under_way = UnderWay::default();
     let handshakes = accepted.map(move |tcp| {
         let peer = tcp.peer_addr().ok();
         // Answers are small and awaited.
         let prepared = tcp.set_nodelay(true).map_err(HandshakeRefusal::Handshake);
+        let place = under_way.take(peer.map(|peer| peer.ip())).ok_or(HandshakeRefusal::TooMany);
+        let prepared = prepared.and(place);
         let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(tcp));
         async move {
             let shaken = match prepared {
-                Ok(()) => shaking.await.unwrap_or(Err(HandshakeRefusal::Timeout)),
+                Ok(_place) => shaking.await.unwrap_or(Err(HandshakeRefusal::Timeout)),
                 Err(refusal) => Err(refusal),
             };
             (peer, shaken)
@@ -106,10 +113,47 @@ where
     })
 }
 
+/// How many handshakes of each address are under way.
+#[derive(Clone, Default)]
+struct UnderWay(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
+
+/// One of them; dropped when it is over.
+struct Place {
+    under_way: UnderWay,
+    address: Option<IpAddr>,
+}
+
+impl UnderWay {
+    /// A place for another one of `address`; none where it has them all.
+    fn take(&self, address: Option<IpAddr>) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        (*count < HANDSHAKES_PER_ADDRESS).then(|| {
+            *count += 1;
+            Place { under_way: self.clone(), address }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 /// Clients that break off are everyday; one with a certificate that is not good should be looked at.
 fn log(peer: Option<SocketAddr>, refusal: &HandshakeRefusal) {
     match refusal {
-        HandshakeRefusal::Handshake(_) | HandshakeRefusal::Timeout | HandshakeRefusal::NoRoots => {
+        HandshakeRefusal::Handshake(_)
+        | HandshakeRefusal::Timeout
+        | HandshakeRefusal::TooMany
+        | HandshakeRefusal::NoRoots => {
             tracing::debug!(?peer, %refusal, "a connection was not taken");
         }
         HandshakeRefusal::NoCertificate

@@ -66,6 +66,9 @@ pub enum HandshakeRefusal {
     /// The client was too slow.
     #[error("the TLS handshake took too long")]
     Timeout,
+    /// Its address has too many connections whose handshake is not over.
+    #[error("too many handshakes of this address are under way")]
+    TooMany,
 }
 
 /// Roots that nobody can be verified with.

@@ -51,6 +51,7 @@ enum ConnectionRefusal {
     no_workload,
     handshake,
     timeout,
+    too_many,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +108,7 @@ impl Metrics {
             HandshakeRefusal::NoWorkload(_) => ConnectionRefusal::no_workload,
             HandshakeRefusal::Handshake(_) => ConnectionRefusal::handshake,
             HandshakeRefusal::Timeout => ConnectionRefusal::timeout,
+            HandshakeRefusal::TooMany => ConnectionRefusal::too_many,
         };
         self.connections_refused.get_or_create(&ConnectionLabels { reason }).inc();
     }

@@ -37,7 +37,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
     time::timeout,
 };
@@ -234,6 +234,26 @@ async fn a_silent_client_of_discovery_holds_up_nobody_else() {
     let mut proxy = timeout(Duration::from_secs(4), operator.watch(client)).await.unwrap().unwrap();
     proxy.inbound().await;
     drop(silent);
+}
+
+#[tokio::test]
+async fn one_address_with_many_silent_connections_does_not_keep_others_from_shaking_hands() {
+    let operator = Operator::start().await;
+    let key = KeyPair::generate().unwrap();
+    for port in [operator.identity, operator.discovery] {
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(socket.connect(port).await.unwrap());
+        }
+        // Less than the operator waits for any one of them.
+        let certified = timeout(Duration::from_secs(4), operator.certify("one", &key)).await.unwrap().unwrap();
+        let client = operator.client(Some((&certified, &key)));
+        timeout(Duration::from_secs(4), operator.watch(client)).await.unwrap().unwrap().inbound().await;
+    }
+    let refused = "conduit_discovery_connections_refused_total{reason=\"too_many\"} 236\n";
+    assert!(operator.metrics().contains(refused), "{}", operator.metrics());
 }
 
 #[tokio::test(start_paused = true)]
