@@ -138,7 +138,7 @@ fn judge_window(stream: &TcpStream, cx: &mut Context<'_>, window: &mut [u8]) -> 
         // The peer has closed its side before it said a word.
         ([], _) => Poll::Ready(Ok(Judged::Done(Detected::Protocol(Protocol::Opaque)))),
         // Few hellos are longer than the window.
-        (filled, Judged::Unfinished(Seen::Hello)) if filled.len() == WINDOW => {
+        (filled, Judged::Unfinished(Seen::Hello)) if filled.len() == bytes.capacity() && filled.len() == WINDOW => {
             judge_window(stream, cx, &mut vec![0; client_hello::LIMIT])
         }
         (_, judged) => Poll::Ready(Ok(judged)),
@@ -196,6 +196,7 @@ fn is_token(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     #[test]
@@ -286,6 +287,16 @@ mod tests {
             let (detected, ()) = tokio::join!(detect(&server, Duration::from_millis(30)), send);
             assert_eq!(detected.unwrap(), expected, "{length}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_hello_whose_beginning_just_fills_the_window_is_looked_at_once_and_then_waited_for() {
+        let (mut client, server) = pair().await;
+        client.write_all(&hello(b"conduit/h2", 9000)[..WINDOW]).await.unwrap();
+        server.readable().await.unwrap();
+        let judged =
+            judge_now(&server).now_or_never().expect("what is there is judged without looking again and again");
+        assert_eq!(judged.unwrap(), Judged::Unfinished(Seen::Hello));
     }
 
     #[tokio::test]
