@@ -56,7 +56,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     let mut request = Outgoing::new(request);
 
     // To whom, and once more if it did not arrive.
-    let Answered { mut response, held } = match attempts(&connection, &plan, &mut record, &mut request).await {
+    let Answered { mut response, held } = match attempts(&connection, &mut record, &mut request).await {
         Ok(answered) => answered,
         Err(failure) => return fail(&connection, &plan, record, failure, answer),
     };
@@ -81,7 +81,6 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
 /// Sends the request to one endpoint, and to another for as long as it is certain that no application has seen it.
 async fn attempts(
     connection: &Connection,
-    plan: &Plan,
     record: &mut RequestRecord,
     request: &mut Outgoing,
 ) -> Result<Answered, Failure> {
@@ -90,7 +89,7 @@ async fn attempts(
     let mut failure = Failure::NoEndpoints;
     while tried.len() < ATTEMPTS {
         let start = if tried.is_empty() { record.started() } else { Instant::now() };
-        let Some(candidate) = target.pick(plan, &tried, start) else { break };
+        let Some(candidate) = target.pick(&tried, start) else { break };
         if !tried.is_empty() {
             worker.metrics.request_resent(failure);
         }

@@ -17,7 +17,7 @@ use crate::{
         directory::{Destination, Directory},
     },
 };
-use conduit_model::{Endpoint, Forward, Outbound};
+use conduit_model::{Endpoint, Forward, Outbound, OutboundTlsMode};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -85,18 +85,20 @@ impl Target {
         &self.server_first
     }
 
-    /// The plan of the newest configuration. While all that it needs is not known, what holds for unknown destinations.
+    /// The plan of the newest configuration. While all that it needs is not known, what holds for unknown destinations, and
+    /// what it requires holds already.
     pub(super) fn plan(&self) -> Rc<Plan> {
         let newest = self.destination.peek_config();
         let mut held = self.plan.borrow_mut();
         match (&*newest, &*held) {
             (Some(newest), Some(plan)) if Arc::ptr_eq(newest, &plan.config) => plan.clone(),
             (Some(newest), _) if self.is_complete(newest) => self.replace(&mut held, newest.clone()),
-            (_, Some(plan)) if !plan.is_of_unknown() => plan.clone(),
-            (_, plan) => {
-                let mode = self.directory.unknown_destinations();
+            (newest, plan) => {
+                let told = newest.as_ref().map(|newest| newest.tls.mode);
+                let mode = told.unwrap_or_else(|| self.directory.unknown_destinations());
                 match plan {
                     Some(plan) if plan.config.tls.mode == mode => plan.clone(),
+                    Some(plan) if !plan.is_of_unknown() && mode != OutboundTlsMode::Require => plan.clone(),
                     Some(_) | None => self.replace(&mut held, Arc::new(Outbound::unknown(mode))),
                 }
             }
@@ -133,8 +135,10 @@ impl Target {
         }
     }
 
-    /// One endpoint that was not `tried`.
-    pub(super) fn pick(&self, plan: &Plan, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
+    /// One endpoint that was not `tried`, as the newest configuration has them: what a request began with long ago must not
+    /// decide how those that come after it are secured.
+    pub(super) fn pick(&self, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
+        let plan = self.plan();
         match &plan.config.forward {
             Forward::Balance => {
                 let mut balancer = self.balancer.borrow_mut();

@@ -43,7 +43,7 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
-        let Some(candidate) = target.pick(&plan, &tried, start) else { break };
+        let Some(candidate) = target.pick(&tried, start) else { break };
         let pending = candidate.pending();
         match candidate.connections.open(Alpn::Tcp).await {
             Ok(server) => {

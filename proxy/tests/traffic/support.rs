@@ -114,7 +114,12 @@ impl OutboundProxy {
     }
 
     pub fn of(outbound: Outbound, destination: SocketAddr, identity: Arc<Identity>) -> Self {
-        let (directory, _wanted) = Directory::new(Own::new());
+        Self::told(Own::new(), outbound, destination, identity)
+    }
+
+    /// One that was told `own` of itself.
+    pub fn told(own: Arc<Own>, outbound: Outbound, destination: SocketAddr, identity: Arc<Identity>) -> Self {
+        let (directory, _wanted) = Directory::new(own);
         let destination = directory.destination(destination);
         destination.apply_config(Arc::new(outbound));
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();

@@ -1,8 +1,10 @@
 //! What the outbound proxy proves, demands and never falls back from.
 
 use crate::{identity::fake::Authority, support::*};
-use conduit_model::{DirectReason, Endpoint, EndpointProxy, Forward, Outbound, OutboundTls, OutboundTlsMode, Protocol};
-use conduit_proxy::identity::Identity;
+use conduit_model::{
+    DirectReason, Endpoint, EndpointProxy, Forward, Inbound, Outbound, OutboundTls, OutboundTlsMode, Protocol,
+};
+use conduit_proxy::{identity::Identity, upstream::own::Own};
 use http::{Request, Response, Version};
 use http_body_util::BodyExt;
 use std::{
@@ -16,6 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
@@ -171,6 +174,61 @@ fn a_change_to_require_takes_hold_with_the_next_request_on_an_open_connection() 
         proxy.destination.apply_config(Arc::new(required));
         let answer = ask(&mut client, GET, "\r\n\r\n").await;
         assert!(answer.contains("conduit-error: tls-required"), "{answer}");
+    });
+}
+
+#[test]
+fn a_request_that_began_before_require_does_not_bring_plaintext_back_for_itself_nor_for_others() {
+    run(async {
+        let (plaintext, heard) = eavesdropper().await;
+        let (begun, go_on) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+        let stalling = {
+            let (begun, go_on) = (begun.clone(), go_on.clone());
+            server(move |stream, _| {
+                let (begun, go_on) = (begun.clone(), go_on.clone());
+                async move {
+                    begun.notify_one();
+                    go_on.notified().await;
+                    drop(stream);
+                }
+            })
+            .await
+        };
+        let endpoints = [endpoint(stalling, true), endpoint(plaintext, false)];
+        let proxy = by_policy(OutboundTlsMode::Prefer, &endpoints[..1], Authority::new().identity("client"));
+        let early = tokio::task::spawn_local(exchange(proxy.address, LAST_GET));
+        begun.notified().await;
+        let required = outbound(Protocol::Detect, OutboundTlsMode::Require, Forward::Balance);
+        proxy.destination.apply_config(Arc::new(required));
+        proxy.destination.apply_endpoints(conduit_model::EndpointUpdate::Whole(endpoints.to_vec()));
+        // One that comes in between, and says nothing yet.
+        let mut late = TcpStream::connect(proxy.address).await.unwrap();
+        wait_for(&proxy.metrics, "tcp_open_total", &["peer=\"src\""], 2.0).await;
+        go_on.notify_one();
+        let answer = early.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        go_on.notify_one();
+        let answer = ask(&mut late, GET, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert_eq!(heard.get(), 0);
+    });
+}
+
+#[test]
+fn what_a_configuration_requires_holds_before_its_endpoints_are_known() {
+    run(async {
+        let application = ok_server().await;
+        for (mode, passes) in [(OutboundTlsMode::Prefer, true), (OutboundTlsMode::Require, false)] {
+            let config = outbound(Protocol::Detect, mode, Forward::Balance);
+            let own = Own::new();
+            own.apply(Arc::new(Inbound::of(workload("client"))));
+            let proxy = OutboundProxy::told(own, config, application, Identity::new(domain()));
+            let mut client = TcpStream::connect(proxy.address).await.unwrap();
+            client.write_all(LAST_GET.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let ended = client.read_to_string(&mut answer).await;
+            assert_eq!((ended.is_ok(), answer.ends_with("ok")), (passes, passes), "{mode:?}: {answer}");
+        }
     });
 }
 
