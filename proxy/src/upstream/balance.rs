@@ -52,21 +52,25 @@ impl Balancer {
         self.endpoints = None;
     }
 
-    /// One endpoint that was not `tried`; none where all were.
+    /// One endpoint that was not `tried`; none where all were. One that policy refuses only where it refuses all of them, to
+    /// say so: others serve while the pods of a workload are being meshed one by one.
     pub(crate) fn pick(&self, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
         let candidates = &self.candidates;
+        let untried = |candidate: &&Rc<Candidate>| !tried.contains(&candidate.address());
+        let usable = |candidate: &&Rc<Candidate>| untried(candidate) && !candidate.connections.are_refused();
         let one = two_of(candidates.len())
             .into_iter()
             .flatten()
             .map(|index| &candidates[index].1)
-            .filter(|candidate| !tried.contains(&candidate.address()))
+            .filter(usable)
             .min_by(|a, b| a.cost(now).total_cmp(&b.cost(now)));
-        let any_other = || {
-            // Few were tried, so this is rare.
-            let untried: Vec<_> = candidates.iter().filter(|(_, c)| !tried.contains(&c.address())).collect();
-            fastrand::choice(untried).map(|(_, candidate)| candidate)
-        };
-        one.or_else(any_other).cloned()
+        // Few were tried, so this is rare.
+        let any_other = || fastrand::choice(self.all().filter(usable).collect::<Vec<_>>());
+        one.or_else(any_other).or_else(|| self.all().find(untried)).cloned()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rc<Candidate>> {
+        self.candidates.iter().map(|(_, candidate)| candidate)
     }
 }
 
@@ -94,7 +98,7 @@ mod tests {
             request::HttpSeries,
             tcp::TcpSeries,
         },
-        upstream::{Connections, Connector},
+        upstream::{Connections, Connector, Security},
     };
     use conduit_model::{EndpointProxy, Workload, WorkloadKind};
     use std::{collections::BTreeMap, time::Duration};
@@ -117,11 +121,15 @@ mod tests {
     }
 
     fn candidate(endpoint: &Endpoint, load: Ewma) -> Rc<Candidate> {
+        secured(endpoint, load, Security::Plaintext)
+    }
+
+    fn secured(endpoint: &Endpoint, load: Ewma, security: Security) -> Rc<Candidate> {
         let metrics = Metrics::new();
         let labels = Labels::direction(Direction::Outbound);
         let tcp = TcpSeries::new(&metrics, Peer::Destination, &labels);
         let connector = Connector { connect_timeout: MS, idle_timeout: MS };
-        let connections = Connections::new(endpoint.address, connector, tcp);
+        let connections = Connections::secured(endpoint.address, connector, tcp, security);
         Candidate::new(connections, Rc::new(HttpSeries::new(&metrics.http, labels)), load)
     }
 
@@ -225,6 +233,21 @@ mod tests {
             tried.push(candidate.address());
         }
         assert_eq!(tried.len(), 3);
+    }
+
+    #[test]
+    fn what_policy_refuses_is_picked_only_where_it_refuses_all() {
+        let now = Instant::now();
+        let usable: SocketAddr = "10.0.0.3:80".parse().unwrap();
+        let make = |endpoint: &Endpoint, load| match endpoint.address == usable {
+            true => candidate(endpoint, load),
+            false => secured(endpoint, load, Security::Refused),
+        };
+        let mut balancer = Balancer::default();
+        balancer.apply(&set(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]), now, make);
+        balancer.candidates[2].1.answered(Duration::from_secs(1), now);
+        assert_eq!(spread(&balancer, 100, now).keys().collect::<Vec<_>>(), ["10.0.0.3:80"]);
+        assert!(balancer.pick(&[usable], now).unwrap().connections.are_refused());
     }
 
     #[test]

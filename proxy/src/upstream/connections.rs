@@ -85,6 +85,11 @@ impl Connections {
         matches!(self.security, Security::Mtls(..))
     }
 
+    /// Whether there are none, for policy requires what the address does not take.
+    pub(super) fn are_refused(&self) -> bool {
+        matches!(self.security, Security::Refused)
+    }
+
     /// Opens a connection that is to carry `alpn`.
     ///
     /// # Errors
