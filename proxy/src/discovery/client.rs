@@ -161,8 +161,9 @@ impl Client {
 
         let end = self.follow(stream).await;
 
+        // An operator that ends a stream, or a replica that leaves, is not one that is away: whether there is one, the next
+        // attempt shows. Until then new destinations wait for it, rather than to be taken for unknown.
         self.ledger.closed();
-        self.sink.directory.set_online(false);
         self.metrics.disconnected(Instant::now());
         let orderly = end.is_ok();
         match end {

@@ -276,6 +276,31 @@ async fn a_stream_that_breaks_or_ends_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_destination_that_is_needed_while_a_stream_is_being_opened_again_is_not_taken_for_unknown() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let running = client(operator.address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    running.own.apply(Arc::new(inbound()));
+    stream.fail(Status::unavailable("going")).await;
+    while running.inquiry.snapshot().await.unwrap().connected {
+        tokio::task::yield_now().await;
+    }
+    let answers = async {
+        let mut stream = operator.stream().await;
+        stream.subscribed(Target::Inbound).await;
+        stream.subscribed(target()).await;
+        for (version, update) in [config(&balanced()), whole(&[1])] {
+            stream.tell(target(), version, update).await;
+        }
+        stream
+    };
+    let (known, _stream) = tokio::join!(known(&running), answers);
+    assert_eq!(*known, balanced());
+}
+
+#[tokio::test]
 async fn a_destination_that_nothing_uses_any_more_is_unsubscribed_from() {
     let trust = Trust::new();
     let mut operator = Operator::start(loopback(), &trust).await;

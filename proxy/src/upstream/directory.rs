@@ -81,14 +81,14 @@ impl Directory {
     pub fn new(own: Arc<Own>) -> (Arc<Self>, mpsc::UnboundedReceiver<SocketAddr>) {
         let (wanted, rx) = mpsc::unbounded_channel();
         let destinations = Mutex::default();
-        // Until the first attempt to reach an operator has ended, one is hoped for.
+        // Until an attempt to reach an operator has failed, one is hoped for.
         let online = watch::Sender::new(true);
         (Arc::new(Self { destinations, wanted, online, own, start: Instant::now() }), rx)
     }
 
     /// Says whether an operator answers now. While none does, a connection does not wait to be told of its destination;
-    /// while one does, the first connection waits for its answer. So it does until the first attempt to reach one
-    /// has ended: an application's first connections may be those that it keeps for life, and they come at once.
+    /// while one does, the first connection waits for its answer. So it does until an attempt to reach one has failed: an
+    /// application's first connections may be those that it keeps for life, and they come at once.
     pub fn set_online(&self, online: bool) {
         self.online.send_if_modified(|was| std::mem::replace(was, online) != online);
     }
