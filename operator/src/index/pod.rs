@@ -6,7 +6,7 @@ use super::{
     probe::{self, PortProbe},
     service::TargetPort,
 };
-use conduit_model::{Workload, WorkloadKind};
+use conduit_model::{Workload, WorkloadKind, settings::ADMIN_PORT};
 use k8s_openapi::api::core::v1;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -102,9 +102,10 @@ impl Pod {
         }
     }
 
-    /// Whether a proxy serves the connections to this port of it.
+    /// Whether a proxy takes the connections to this port of it. Not those to its own admin server, which speaks plaintext:
+    /// whoever scrapes its metrics may be meshed.
     pub fn is_meshed_at(&self, port: u16) -> bool {
-        self.meshed && !self.skipped_ports.contains(port)
+        self.meshed && port != ADMIN_PORT && !self.skipped_ports.contains(port)
     }
 
     /// Its port that a Service's port leads to; none where that is the name of a port that it has not.
@@ -247,6 +248,7 @@ mod tests {
             ]}],
         }}));
         assert!(pod.meshed);
+        assert_eq!([8080, 6380, 4191].map(|port| pod.is_meshed_at(port)), [true, true, false]);
         assert_eq!(pod.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [8080, 6380]);
         assert_eq!(pod.named_port("cache"), Some(6380));
     }
