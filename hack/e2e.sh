@@ -45,8 +45,9 @@ trap finish EXIT
 if [[ -z ${KEEP:-} ]]; then
     down
 fi
+# Two nodes, for what goes from one to the other.
 say "starting the cluster $CLUSTER"
-make --no-print-directory cluster-up CLUSTER="$CLUSTER" PROFILE="$PROFILE"
+make --no-print-directory cluster-up CLUSTER="$CLUSTER" PROFILE="$PROFILE" NODES=2
 KUBECONFIG=$(hack/cluster kubeconfig --name "$CLUSTER")
 export KUBECONFIG
 
@@ -56,7 +57,7 @@ hack/install.sh
 host=$(rustc -vV | sed -n 's/^host: //p')
 # What failed and why is said; where in this code it was noticed is not the point.
 export RUST_BACKTRACE=0
-export CONDUIT_DEMO=$CARGO_TARGET_DIR/$host/$PROFILE/conduit-demo
+export CONDUIT_DEMO=$CARGO_TARGET_DIR/$host/$PROFILE/conduit-demo CONDUIT=$CARGO_TARGET_DIR/$host/$PROFILE/conduit
 outcome=0
 if ((cases > 0)); then
     say "$cases cases, six at a time"

@@ -23,9 +23,10 @@ if [[ -n ${CONDUIT_CACHE:-} && $target == "$CONDUIT_CACHE"/cargo/* ]]; then
     find "$CONDUIT_CACHE/cargo" -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d' ' -f2- | xargs -r rm -rf
 fi
 
+# The command is built along, for those who use it on what the images run in: it shares what they are built from.
 # An explicit --target keeps the flags from build scripts and procedural macros, which cannot be linked statically.
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet --profile "$profile" --target "$host" \
-    -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo --bins
+    -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo -p conduit --bins
 
 mkdir -p "$images"
 

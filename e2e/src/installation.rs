@@ -30,6 +30,8 @@ const METRICS_PORT: u16 = 9990;
 /// What helm says, or what the operator lacks.
 pub async fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", SYSTEM, CHART, "--namespace", SYSTEM, "--create-namespace"];
+    // What a case has set by hand, such as the number of operators, is the chart's again.
+    arguments.push("--force-conflicts");
     for value in values {
         arguments.extend(["--set", value]);
     }

@@ -2,11 +2,16 @@
 //! one. What disturbs the whole mesh is in `tests/disruptive`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod certify;
+mod encrypted;
 mod injection;
 mod lifecycle;
 mod outside;
+mod peers;
 mod policy;
 mod probes;
 mod profile;
 mod protocols;
 mod rollout;
+mod strict;
+mod subscription;

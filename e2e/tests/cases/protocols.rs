@@ -1,5 +1,5 @@
-//! Every protocol, from a pod of the mesh to a pod of the mesh, and with a proxy on one side alone; and that it is
-//! counted on both sides. What each check proves is said in `conduit-demo check --help`.
+//! Every protocol, from a pod of the mesh to a pod of the mesh, over mutual TLS, and with a proxy on one side alone; and
+//! that it is counted on both sides. What each check proves is said in `conduit-demo check --help`.
 
 use anyhow::{Context, Result, ensure};
 use conduit_e2e::{Case, Mesh, eventually, manifest};
@@ -80,7 +80,7 @@ fn between_meshed_pods(name: &str, rows: &'static [Row]) {
     });
 }
 
-/// What both proxies have counted.
+/// What both proxies have counted as mutually authenticated.
 struct Counts {
     outbound_requests: f64,
     outbound_connections: f64,
@@ -92,8 +92,11 @@ impl Counts {
     async fn read(case: &Case, port: &str) -> Result<Self> {
         let client = case.scrape_of("client").await?;
         let echo = case.scrape_of("echo").await?;
-        let outbound = [("direction", "outbound"), ("dst_service", "echo")];
-        let inbound = [("direction", "inbound"), ("target_port", port)];
+        let identity = format!("spiffe://cluster.local/ns/{}/sa/default", case.namespace);
+        let outbound =
+            [("direction", "outbound"), ("dst_service", "echo"), ("tls", "true"), ("server_id", identity.as_str())];
+        let inbound =
+            [("direction", "inbound"), ("target_port", port), ("tls", "true"), ("client_id", identity.as_str())];
         Ok(Self {
             outbound_requests: client.sum("request_total", &outbound),
             outbound_connections: client.sum("tcp_open_total", &outbound),
@@ -128,8 +131,8 @@ fn every_protocol_with_a_proxy_on_one_side_alone() {
         case.apply(&manifest::echo("echo", 1)).await?;
         case.apply(&manifest::client("client")).await?;
         // Kept out by their own label.
-        case.apply(&plain(&manifest::echo("plain-echo", 1))).await?;
-        case.apply(&plain(&manifest::client("plain-client"))).await?;
+        case.apply(&manifest::plain(&manifest::echo("plain-echo", 1))).await?;
+        case.apply(&manifest::plain(&manifest::client("plain-client"))).await?;
         for app in ["echo", "client", "plain-echo", "plain-client"] {
             case.available(app).await?;
         }
@@ -144,10 +147,6 @@ fn every_protocol_with_a_proxy_on_one_side_alone() {
         }
         Ok(())
     });
-}
-
-fn plain(yaml: &str) -> String {
-    yaml.replace("labels: {app: ", "labels: {conduit.io/inject: disabled, app: ")
 }
 
 #[test]

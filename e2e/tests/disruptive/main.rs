@@ -3,7 +3,9 @@
 
 mod operator;
 mod release;
+mod rotation;
 mod status;
+mod tools;
 
 use anyhow::{Result, ensure};
 use conduit_e2e::{Case, eventually, manifest};

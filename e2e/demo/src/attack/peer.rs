@@ -11,7 +11,7 @@ use http::{Request, Response, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use serde_json::{Value, json};
@@ -65,7 +65,9 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 
 /// What is offered and shown.
 pub(super) fn config(settings: &Settings) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    // In the order in which proxies prefer them: the first is offered with a share, and taken by whoever knows it.
+    let groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
+    let provider = Arc::new(CryptoProvider { kx_groups: groups, ..aws_lc_rs::default_provider() });
     let any = AnyCertificate::checked_by(provider.clone());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
