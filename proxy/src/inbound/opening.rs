@@ -59,7 +59,7 @@ pub(super) async fn decide(
     match admit::bytes(admission) {
         Err(failure) => refusing(stream, admission, failure).await,
         // Requests are decided on one by one.
-        Ok(_) if is_http(protocol) => of_http(stream, protocol, patience).await,
+        Ok(_) if is_http(protocol) => of_http(stream, protocol).await,
         Ok(permit) => serving(stream, protocol, patience, permit, open).await,
     }
 }
@@ -82,10 +82,11 @@ async fn refusing(stream: &TcpStream, admission: Admission<'_>, failure: Failure
 }
 
 /// Where the port declares HTTP, whose clients speak first, whenever they like. Clients do not always ask by the version
-/// that a port declares; what is no HTTP at all is left to be refused as such.
-async fn of_http(stream: &TcpStream, declared: Protocol, patience: Duration) -> io::Result<Opening> {
+/// that a port declares; what is no HTTP at all is left to be refused as such. What is not finished is looked at again when
+/// more comes, and seldom without: anybody can leave a word unfinished on any number of connections.
+async fn of_http(stream: &TcpStream, declared: Protocol) -> io::Result<Opening> {
     loop {
-        return Ok(match detect::detect(stream, patience).await? {
+        return Ok(match detect::detect(stream, HELLO_TIMEOUT).await? {
             Detected::Mesh => Opening::Mesh,
             Detected::Protocol(Protocol::Http1) => Opening::Http1,
             Detected::Protocol(Protocol::Http2 | Protocol::Grpc) => Opening::Http2,
@@ -138,5 +139,32 @@ fn is_http(declared: Protocol) -> bool {
     match declared {
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => true,
         Protocol::Detect | Protocol::Tls | Protocol::Opaque => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{future::poll_fn, pin::pin};
+    use tokio::{net::TcpListener, time::timeout};
+
+    #[tokio::test]
+    async fn an_unfinished_word_on_a_port_of_http_costs_next_to_nothing_until_more_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0;
+        client.write_all(b"GE").await.unwrap();
+        server.readable().await.unwrap();
+        tokio::time::pause();
+        let patience = Duration::from_millis(200);
+        let expected = Expected { protocol: Protocol::Http1, admission: Admission::Open, patience };
+        let mut decided = pin!(decide(&server, expected, async |_| unreachable!("HTTP speaks first")));
+        let mut looks = 0;
+        let looked = poll_fn(|cx| {
+            looks += 1;
+            decided.as_mut().poll(cx)
+        });
+        assert!(timeout(Duration::from_secs(60), looked).await.is_err());
+        assert!(looks < 30, "{looks} times in a minute");
     }
 }
