@@ -76,7 +76,7 @@ settings! {
     DISCOVERY_IDLE = "CONDUIT_PROXY_DISCOVERY_IDLE", Some("5m"), "a duration, such as `5m`";
     /// How long the first bytes of a connection of no declared protocol are waited for before the server may speak first.
     DETECT_TIMEOUT = "CONDUIT_PROXY_DETECT_TIMEOUT", Some("200ms"), "a duration, such as `200ms`";
-    /// How long a connection to an endpoint may take.
+    /// How long a connection to an endpoint may take; a handshake of mutual TLS on it may take 10 s more.
     OUTBOUND_CONNECT_TIMEOUT = "CONDUIT_PROXY_OUTBOUND_CONNECT_TIMEOUT", Some("1s"), "a duration, such as `1s`";
     /// How long a connection to the application may take.
     INBOUND_CONNECT_TIMEOUT = "CONDUIT_PROXY_INBOUND_CONNECT_TIMEOUT", Some("300ms"), "a duration, such as `300ms`";
