@@ -160,9 +160,10 @@ const CHECKS: &[Check<Facts>] = &[
     },
     Check {
         id: "webhook-certificate-valid",
-        title: "the webhooks' certificate has not expired",
+        title: "the webhooks' certificate is valid for long enough",
         hint: "for your own: renew it where it comes from; else see why the operator's log says that it does not rotate",
-        explanation: "Pods that opted in are not made once it has expired. Conduit renews its own by itself.",
+        explanation: "Pods that opted in are not made once it has expired. Conduit renews its own by itself; of one that you gave, a \
+                      warning from nine days before its end.",
         decide: |facts| expiration(facts, "webhook", None),
     },
     Check {
@@ -247,10 +248,14 @@ fn secret(name: &str, there: bool) -> Verdict {
 
 /// How long a certificate of the operator's own is made for; none where it is the user's.
 fn life(operator: &Fact<Option<Operator>>, flag: &str) -> Option<SignedDuration> {
-    let Ok(Some(operator)) = operator else { return None };
-    let foreign = operator.argument("--issuer-secret").is_some_and(|name| !name.is_empty());
-    let made_for = operator.argument(flag).and_then(|value| value.parse().ok());
-    made_for.filter(|_| !foreign)
+    let made_for = operator.as_ref().ok()?.as_ref()?.argument(flag)?.parse().ok();
+    made_for.filter(|_| !is_users(operator, "--issuer-secret"))
+}
+
+/// Whether a flag names a Secret of the user's own.
+fn is_users(operator: &Fact<Option<Operator>>, flag: &str) -> bool {
+    let Ok(Some(operator)) = operator else { return false };
+    operator.argument(flag).is_some_and(|name| !name.is_empty())
 }
 
 fn expiration(facts: &Facts, certificate: &str, life: Option<SignedDuration>) -> Verdict {
@@ -258,10 +263,10 @@ fn expiration(facts: &Facts, certificate: &str, life: Option<SignedDuration>) ->
         None => Verdict::Unseen(format!("the operator does not say when the {certificate} certificate expires")),
         Some(end) => {
             let left = end.duration_since(facts.now);
-            let enough = if certificate == "webhook" {
-                SignedDuration::ZERO
-            } else {
-                (life.unwrap_or(LIFE_OF_FOREIGN) / 10).min(SOON)
+            let enough = match certificate {
+                // Conduit renews it shortly before its end.
+                "webhook" if !is_users(&facts.operator, "--webhook-certificate-secret") => SignedDuration::ZERO,
+                _ => (life.unwrap_or(LIFE_OF_FOREIGN) / 10).min(SOON),
             };
             match () {
                 () if !left.is_positive() => Verdict::Failed(format!("it expired {} ago, at {end}", span(left))),

@@ -173,13 +173,21 @@ fn a_signing_certificate_warns_in_the_last_sixty_days_or_the_last_tenth_of_its_l
 }
 
 #[test]
-fn the_webhooks_certificate_fails_once_it_has_expired() {
+fn the_webhooks_certificate_fails_once_it_has_expired_and_warns_before_that_where_only_its_user_can_renew_it() {
     let with = |left| {
         let expirations = [("webhook".to_owned(), after(left))].into();
         verdict("webhook-certificate-valid", &Facts { expirations: Ok(expirations), ..facts() })
     };
     assert_eq!(with(SignedDuration::from_secs(1)), Verdict::Passed);
     assert_eq!(with(-SignedDuration::from_mins(5)), failed("it expired 5m0s ago, at 2026-01-01T09:55:00Z"));
+    let own = Operator { arguments: vec!["--webhook-certificate-secret=mine".into()], ..operator() };
+    let users = |days| {
+        let expirations = [("webhook".to_owned(), after(DAY * days))].into();
+        let facts = Facts { operator: Ok(Some(own.clone())), expirations: Ok(expirations), ..facts() };
+        verdict("webhook-certificate-valid", &facts)
+    };
+    assert_eq!(users(9), Verdict::Passed);
+    assert_eq!(users(8), warning("it expires in 8d0h, at 2026-01-09T10:00:00Z"));
     let silent = verdict("webhook-certificate-valid", &Facts { expirations: Ok(BTreeMap::new()), ..facts() });
     assert_eq!(silent, Verdict::Unseen("the operator does not say when the webhook certificate expires".into()));
 }
