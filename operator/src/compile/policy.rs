@@ -22,6 +22,8 @@ enum Level {
     Pods,
     Service,
     Port,
+    /// It cannot be read which it is: any of them may be meant.
+    Unknown,
 }
 
 /// What clients call, and from where.
@@ -128,7 +130,8 @@ fn having<'a>(view: &'a View, namespace: &str, block: Block) -> impl Iterator<It
 
 fn call_level(target: &PolicyTarget, services: &[(&Service, &ServicePort)]) -> Option<Level> {
     match target {
-        PolicyTarget::Namespace | PolicyTarget::Unreadable => Some(Level::Namespace),
+        PolicyTarget::Namespace => Some(Level::Namespace),
+        PolicyTarget::Unreadable => Some(Level::Unknown),
         PolicyTarget::Service { name, port: None } => {
             services.iter().any(|(service, _)| *name == service.name.name).then_some(Level::Service)
         }
@@ -154,7 +157,8 @@ fn at_pod<'a>(view: &'a View, pod: &Pod, port: Option<u16>, block: Block, trace:
 
 fn pod_level(view: &View, target: &PolicyTarget, pod: &Pod, port: Option<u16>, trace: &mut Trace) -> Option<Level> {
     match target {
-        PolicyTarget::Namespace | PolicyTarget::Unreadable => Some(Level::Namespace),
+        PolicyTarget::Namespace => Some(Level::Namespace),
+        PolicyTarget::Unreadable => Some(Level::Unknown),
         PolicyTarget::Pods(selector) => selector.matches(&pod.labels).then_some(Level::Pods),
         PolicyTarget::Service { name, port: section } => {
             let name = ObjectName::new(&pod.name.namespace, name);

@@ -173,6 +173,34 @@ fn what_cannot_be_read_is_closed_where_it_secures_something_and_passed_over_wher
 }
 
 #[test]
+fn a_policy_that_may_be_about_anything_is_passed_over_for_none_that_is_narrow_or_older() {
+    let made = "creationTimestamp: \"2026-02-01T00:00:00Z\"";
+    let narrow = policy(
+        "namespace: shop, name: narrow",
+        "{kind: Service, name: Web, sectionName: http}",
+        "outbound: {tls: {mode: Disable}}, inbound: {mtls: {mode: DISABLE}}",
+    );
+    for target in ["{kind: Cluster}", "7"] {
+        let bad = policy(
+            &format!("namespace: shop, name: bad, {made}"),
+            target,
+            "outbound: {tls: {mode: Require}}, inbound: {mtls: {mode: STRICT}}",
+        );
+        let index = shop(&format!("{narrow}{bad}"));
+        let outbound = outbound(&index.view(), "client", address("10.96.0.1:80")).config.unwrap_err().meanwhile;
+        let inbound = inbound_of(&index.view()).config.unwrap_err().meanwhile;
+        let port = inbound.port(8080).unwrap();
+        assert_eq!(
+            (outbound.tls.mode, port.mtls.mode),
+            (OutboundTlsMode::Require, InboundMtlsMode::Strict),
+            "{target}"
+        );
+        let told = endpoints(&index.view(), address("10.96.0.1:80")).config.unwrap().unwrap().into_values();
+        assert_eq!(told.map(|endpoint| endpoint.proxy).collect::<Vec<_>>(), [EndpointProxy::Mtls], "{target}");
+    }
+}
+
+#[test]
 fn a_policy_anywhere_that_may_require_tls_makes_proxies_wait_for_an_answer() {
     use OutboundTlsMode::{Prefer, Require};
     let elsewhere = |mode: &str| tls_policy("namespace: else, name: p", "{kind: Service, name: x}", mode);
