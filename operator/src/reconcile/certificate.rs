@@ -12,7 +12,7 @@ use super::{
 };
 use crate::issuer::Validity;
 use conduit_webhook_certs::{
-    CertificateError, Leaf, OwnCertificate, Read, ServingCertificate, Settled, Stored, read, settle,
+    CertificateError, EntryError, Leaf, OwnCertificate, Read, ServingCertificate, Settled, Stored, read, settle,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -132,7 +132,8 @@ impl Certificates {
         }
     }
 
-    /// Serves what the user's Secret holds; the certificate before stays where it holds none that can be used.
+    /// Serves what the user's Secret holds; the certificate before stays where it holds none that can be used, or one that
+    /// has expired already.
     async fn follow(
         &self,
         secret_name: &str,
@@ -141,7 +142,8 @@ impl Certificates {
     ) -> Result<OffsetDateTime, CertificateTaskError> {
         let secret = self.secrets.get_opt(secret_name).await?;
         let now = (self.now)();
-        match OwnCertificate::read(&entries(secret.as_ref()), name, now) {
+        let read = OwnCertificate::read(&entries(secret.as_ref()), name, now);
+        match read.and_then(|own| no_worse(own, served.as_ref(), now)) {
             Ok(OwnCertificate { leaf, bundle }) => self.serve(&leaf, served, bundle)?,
             Err(faults) => {
                 let kept = match served {
@@ -174,5 +176,20 @@ impl Certificates {
         let validity = Validity { not_before: leaf.not_before(), not_after: leaf.not_after() };
         let (certificate, der) = (Certificate::webhook, leaf.chain()[0].as_ref());
         self.notices.expiring(Expiring { secret, certificate, der, validity, advice }, (self.now)()).await;
+    }
+}
+
+/// What was read, unless it has expired and what is served has not.
+fn no_worse(
+    own: OwnCertificate,
+    served: Option<&Leaf>,
+    now: OffsetDateTime,
+) -> Result<OwnCertificate, Vec<EntryError>> {
+    let ends = own.leaf.not_after();
+    match now >= ends && served.is_some_and(|served| now < served.not_after()) {
+        true => {
+            Err(vec![EntryError::new("tls.crt", format!("must be a certificate that is valid, has ended at {ends}"))])
+        }
+        false => Ok(own),
     }
 }

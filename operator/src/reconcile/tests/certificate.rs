@@ -176,3 +176,17 @@ async fn a_users_own_certificate_is_served_followed_and_never_written() {
     assert!(told.collect::<Vec<_>>().iter().any(|note| note == expected));
     assert!(server.writes().iter().all(|write| write.ends_with("/events")), "{:?}", server.writes());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_users_certificate_that_has_expired_takes_the_place_of_none_that_is_valid() {
+    let server = ApiServer::new();
+    let replica = follower(&server);
+    let (valid, authority) = theirs(NAME, time::Duration::days(30));
+    server.put("secrets", valid);
+    eventually("it is served", || replica.bundle().as_deref() == Some(authority.as_str())).await;
+    server.put("secrets", theirs(NAME, time::Duration::minutes(-30)).0);
+    let told =
+        |event: &Value| event["note"].as_str().unwrap().starts_with("tls.crt: must be a certificate that is valid");
+    eventually("it is told", || server.list_of("events").iter().any(told)).await;
+    assert_eq!(replica.bundle().as_deref(), Some(authority.as_str()));
+}
