@@ -24,9 +24,10 @@ use tonic::transport::server::Connected;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once; further connections wait in the kernel's queue.
 const HANDSHAKES: usize = 256;
-/// Those of one address at once; further ones are let go. One pod that connects and then says nothing is not to take the
-/// place of everybody else, and proxies behind one address come again after a moment.
-const HANDSHAKES_PER_ADDRESS: usize = 64;
+/// Those of one address at once, and its connections of which nobody knows whose they are; further ones are let go. One pod
+/// that connects and then says nothing is not to take the place of everybody else, and proxies behind one address come
+/// again after a moment.
+const PER_ADDRESS: usize = 64;
 /// How long accepting rests when the process has no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -46,7 +47,8 @@ pub(super) async fn bind(ip: Option<IpAddr>, port: u16, what: &'static str) -> a
     Ok(listener)
 }
 
-/// The connections that shook hands. Those that did not are logged and left out.
+/// The connections that shook hands. Those that did not are logged and left out. No client has proven who it is, so that
+/// each holds a place of its address until it ends.
 ///
 /// # Errors
 ///
@@ -57,9 +59,12 @@ pub(super) fn with_tls(
     alpn: &[&[u8]],
 ) -> Result<impl Stream<Item = io::Result<Connection<()>>> + Send + use<>, CertificateError> {
     let acceptor = TlsAcceptor::from(Arc::new(server_config(certificate, alpn)?));
-    let shake = move |tcp| {
+    let shake = move |tcp, place| {
         let shaking = acceptor.accept(tcp);
-        async move { shaking.await.map(|tls| Connection { tls, client: () }).map_err(HandshakeRefusal::Handshake) }
+        async move {
+            let tls = shaking.await.map_err(HandshakeRefusal::Handshake)?;
+            Ok(Connection { tls, client: (), _place: Some(place) })
+        }
     };
     Ok(connections(listener, shake, |_| {}))
 }
@@ -71,16 +76,20 @@ pub(super) fn with_client_certificates(
     clients: Arc<MeshClients>,
     refused: impl Fn(&HandshakeRefusal) + Send,
 ) -> impl Stream<Item = io::Result<Connection<Authenticated>>> + Send {
-    let shake = move |tcp| {
+    let shake = move |tcp, place| {
         let clients = Arc::clone(&clients);
-        async move { clients.accept(tcp).await.map(|(tls, client)| Connection { tls, client }) }
+        async move {
+            let (tls, client) = clients.accept(tcp).await?;
+            drop(place);
+            Ok(Connection { tls, client, _place: None })
+        }
     };
     connections(listener, shake, refused)
 }
 
 fn connections<T, F>(
     listener: TcpListener,
-    shake: impl Fn(TcpStream) -> F + Send,
+    shake: impl Fn(TcpStream, Place) -> F + Send,
     refused: impl Fn(&HandshakeRefusal) + Send,
 ) -> impl Stream<Item = io::Result<Connection<T>>> + Send
 where
@@ -94,11 +103,10 @@ where
         // Answers are small and awaited.
         let prepared = tcp.set_nodelay(true).map_err(HandshakeRefusal::Handshake);
         let place = under_way.take(peer.map(|peer| peer.ip())).ok_or(HandshakeRefusal::TooMany);
-        let prepared = prepared.and(place);
-        let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(tcp));
+        let shaking = prepared.and(place).map(|place| tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(tcp, place)));
         async move {
-            let shaken = match prepared {
-                Ok(_place) => shaking.await.unwrap_or(Err(HandshakeRefusal::Timeout)),
+            let shaken = match shaking {
+                Ok(shaking) => shaking.await.unwrap_or(Err(HandshakeRefusal::Timeout)),
                 Err(refusal) => Err(refusal),
             };
             (peer, shaken)
@@ -113,11 +121,12 @@ where
     })
 }
 
-/// How many handshakes of each address are under way.
-#[derive(Clone, Default)]
+/// How many places each address has taken.
+#[derive(Clone, Debug, Default)]
 struct UnderWay(Arc<Mutex<HashMap<Option<IpAddr>, usize>>>);
 
-/// One of them; dropped when it is over.
+/// One of them; given back when dropped.
+#[derive(Debug)]
 struct Place {
     under_way: UnderWay,
     address: Option<IpAddr>,
@@ -128,7 +137,7 @@ impl UnderWay {
     fn take(&self, address: Option<IpAddr>) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        (*count < HANDSHAKES_PER_ADDRESS).then(|| {
+        (*count < PER_ADDRESS).then(|| {
             *count += 1;
             Place { under_way: self.clone(), address }
         })
@@ -180,6 +189,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 pub(super) struct Connection<T> {
     tls: TlsStream<TcpStream>,
     client: T,
+    _place: Option<Place>,
 }
 
 impl<T: Clone + Send + Sync + 'static> Connected for Connection<T> {

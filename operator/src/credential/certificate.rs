@@ -66,8 +66,8 @@ pub enum HandshakeRefusal {
     /// The client was too slow.
     #[error("the TLS handshake took too long")]
     Timeout,
-    /// Its address has too many connections whose handshake is not over.
-    #[error("too many handshakes of this address are under way")]
+    /// Its address has too many connections of clients that have not proven who they are.
+    #[error("this address has too many connections that have proven nothing")]
     TooMany,
 }
 

@@ -256,6 +256,27 @@ async fn one_address_with_many_silent_connections_does_not_keep_others_from_shak
     assert!(operator.metrics().contains(refused), "{}", operator.metrics());
 }
 
+#[tokio::test]
+async fn one_address_has_a_bounded_number_of_connections_that_ask_nothing() {
+    let operator = Operator::start().await;
+    let connector = TlsConnector::from(Arc::new(operator.client(None)));
+    let connect = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let tcp = socket.connect(operator.identity).await.unwrap();
+        connector.connect("localhost".try_into().unwrap(), tcp).await
+    };
+    let mut idle = Vec::new();
+    for _ in 0..64 {
+        idle.push(connect().await.unwrap());
+    }
+    assert!(connect().await.is_err());
+    operator.certify("one", &KeyPair::generate().unwrap()).await.expect("another address is served");
+    drop(idle);
+    let again = async { while connect().await.is_err() {} };
+    timeout(Duration::from_secs(10), again).await.expect("places are given back");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_shakes_hands_is_let_go_and_counted() {
     let operator = Operator::start().await;
