@@ -47,6 +47,7 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         .injection()
         .map_err(|faults| anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let lifetimes = flags.identity.lifetimes().map_err(|fault| anyhow!("{fault}"))?;
+    refuse_reserved(flags)?;
     let client = Client::try_default().await.context("cannot find the API server")?;
     let mut tasks = Tasks::new();
     let closing = tasks.closing();
@@ -169,6 +170,23 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     tasks.run(LINGER, || readiness.drain()).await
 }
 
+/// A user's own Secret is never written; one that Conduit fills itself would be emptied of what somebody puts there.
+fn refuse_reserved(flags: &Flags) -> anyhow::Result<()> {
+    let given = &flags.identity;
+    for (flag, name) in [
+        ("--issuer-secret", given.issuer_secret()),
+        ("--webhook-certificate-secret", given.webhook_certificate_secret()),
+    ] {
+        let reserved = [identity::SECRET, certificate::SECRET].into_iter().find(|reserved| name == Some(reserved));
+        if let Some(reserved) = reserved {
+            return Err(anyhow!(
+                "flag {flag}: must name a Secret of your own, is {reserved}, which Conduit fills itself"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Where the webhooks' certificate comes from.
 fn certificate_source(flags: &Flags) -> certificate::Source {
     match flags.identity.webhook_certificate_secret() {
@@ -189,5 +207,32 @@ fn issuer_source(flags: &Flags, lifetimes: Lifetimes) -> identity::Source {
             identity::Source::Users { secret: secret.to_owned(), domain }
         }
         None => identity::Source::Ours(lifetimes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_secret_that_conduit_fills_itself_is_nobody_elses() {
+        let refused = |argument: &str| {
+            let flags = Flags::parse_from(["conduit-operator", argument]);
+            refuse_reserved(&flags).map_err(|error| error.to_string())
+        };
+        assert_eq!([refused("--issuer-secret=mine"), refused("--issuer-secret=")], [Ok(()), Ok(())]);
+        for (argument, flag, name) in [
+            ("--issuer-secret=conduit-identity", "--issuer-secret", "conduit-identity"),
+            ("--issuer-secret=conduit-webhook-certs", "--issuer-secret", "conduit-webhook-certs"),
+            (
+                "--webhook-certificate-secret=conduit-webhook-certs",
+                "--webhook-certificate-secret",
+                "conduit-webhook-certs",
+            ),
+        ] {
+            let said = format!("flag {flag}: must name a Secret of your own, is {name}, which Conduit fills itself");
+            assert_eq!(refused(argument), Err(said));
+        }
     }
 }
