@@ -119,9 +119,12 @@ impl Identity {
                 Err(fault) => (None, Some(fault)),
             };
             let stored = usable(stored, &faults, memory.stored.as_ref());
+            let consequence = match faults.is_empty() {
+                true => "nothing is rotated",
+                false => "what cannot be used is written back or made anew",
+            };
             let said: Vec<_> = faults.into_iter().chain(misunderstood).collect();
-            let repaired = "what cannot be used is written back or made anew";
-            self.notices.unusable(SECRET, secret.as_ref(), &said, repaired).await;
+            self.notices.unusable(SECRET, secret.as_ref(), &said, consequence).await;
             let shipped_empty = secret.is_some() && held.is_empty();
             if stored.is_none() && !shipped_empty {
                 let since = *memory.lost.get_or_insert_with(Instant::now);

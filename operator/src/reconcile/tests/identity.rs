@@ -190,7 +190,7 @@ async fn an_annotation_that_means_nothing_is_told_and_changes_nothing() {
     eventually("it is told", || !server.list_of("events").is_empty()).await;
     let event = &server.list_of("events")[0];
     let note = event["note"].as_str().unwrap();
-    assert!(note.starts_with("conduit.io/rotate: must be `root` or `issuer`, was \"everything\""), "{note}");
+    assert_eq!(note, "conduit.io/rotate: must be `root` or `issuer`, was \"everything\"; nothing is rotated");
     assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!(SECRET)));
     assert_eq!((held(&server), replica.issuer(), asks(&server)), (data, issuer, true));
 }
