@@ -1,8 +1,11 @@
 //! The handshake with a peer of the mesh, from its first byte: with it the peer proves who it is, and says what the
 //! connection carries. Whoever cannot prove it gets nothing, plaintext neither.
+//!
+//! Anybody can begin a handshake, and one that does not go on takes 20 KB for ten seconds. So an address has a bound on those
+//! that it begins at once; the next wait for a slot, with what they said left in the kernel.
 
 use crate::{
-    identity::{Alpn, Identity, VerifiedPeer},
+    identity::{Alpn, HANDSHAKE_TIMEOUT, Identity, TlsError, VerifiedPeer},
     listen::io::{Counted, Io},
     outcome::{Failure, Seldom},
     record::{
@@ -12,8 +15,22 @@ use crate::{
     },
 };
 use rustls::HandshakeKind;
-use std::{fmt, io, net::IpAddr, sync::Arc};
-use tokio::{net::TcpStream, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt, io,
+    net::IpAddr,
+    sync::{Arc, Weak},
+};
+use tokio::{
+    net::TcpStream,
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+/// Handshakes of one address on one worker at once. A pod that starts to call has as many of its connections opened within
+/// a round trip.
+const AT_ONCE: usize = 64;
 
 /// A connection whose peer is known.
 #[derive(Debug)]
@@ -29,11 +46,13 @@ pub(super) struct Handshakes {
     identity: Arc<Identity>,
     metrics: Arc<Metrics>,
     log: Seldom,
+    /// Of the addresses that have a handshake under way.
+    slots: RefCell<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
 impl Handshakes {
     pub(super) fn new(identity: Arc<Identity>, metrics: Arc<Metrics>) -> Self {
-        Self { identity, metrics, log: Seldom::default() }
+        Self { identity, metrics, log: Seldom::default(), slots: RefCell::default() }
     }
 
     /// Takes the connection of a peer from `from`, counted by what `series` gives for whom it proved to be, or for nobody;
@@ -49,6 +68,11 @@ impl Handshakes {
         let failed = |reason, error: &dyn fmt::Display| {
             self.failed(from, reason, error);
             series(None).take_over(&aside).broke(&io::ErrorKind::ConnectionAborted.into());
+        };
+        let slots = self.slots(from);
+        let Ok(Ok(_slot)) = timeout(HANDSHAKE_TIMEOUT, slots.acquire()).await else {
+            failed(TlsError::Timeout.reason(), &TlsError::Timeout);
+            return None;
         };
         let Some(credentials) = self.identity.credentials() else {
             failed("no_certificate", &Failure::IdentityMissing);
@@ -73,6 +97,19 @@ impl Handshakes {
                 None
             }
         }
+    }
+
+    fn slots(&self, from: IpAddr) -> Arc<Semaphore> {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(known) = slots.get(&from).and_then(Weak::upgrade) {
+            return known;
+        }
+        if slots.len() == slots.capacity() {
+            slots.retain(|_, slots| slots.strong_count() > 0);
+        }
+        let new = Arc::new(Semaphore::new(AT_ONCE));
+        slots.insert(from, Arc::downgrade(&new));
+        new
     }
 
     fn failed(&self, from: IpAddr, reason: &'static str, error: &dyn fmt::Display) {

@@ -2,12 +2,13 @@
 
 use crate::{identity::Alpn, support::*};
 use conduit_model::{InboundMtls, InboundMtlsMode, Protocol};
+use conduit_proxy::identity::Credentials;
 use http::{Request, Version};
 use http_body_util::BodyExt;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 const CLIENT: &str = "client_id=\"spiffe://cluster.local/ns/shop/sa/client\"";
@@ -227,26 +228,64 @@ fn a_half_closed_peer_hears_the_rest_and_a_reset_of_the_application_reaches_it()
     });
 }
 
+/// What a client says first, and nothing else.
+async fn first_words(proxy: &InboundProxy, client: &Credentials) -> Vec<u8> {
+    let (near, mut far) = tokio::io::duplex(16 * 1024);
+    let web = proxy.authority.domain.identity("shop", "web");
+    let hello = async {
+        let mut hello = vec![0; 16 * 1024];
+        let length = far.read(&mut hello).await.unwrap();
+        hello[..length].to_vec()
+    };
+    tokio::select! {
+        _ = client.connect(near, proxy.address.ip(), &web, Alpn::Tcp) => panic!("nobody has answered"),
+        hello = hello => hello,
+    }
+}
+
+#[test]
+fn an_address_that_begins_many_handshakes_waits_for_its_own_and_keeps_no_other_out() {
+    run(async {
+        let application = echo_version().await;
+        let proxy = InboundProxy::before(application, Protocol::Detect);
+        let client = proxy.authority.credentials("client");
+        let hello = first_words(&proxy, &client).await;
+        let begin = async || {
+            let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+            stream.write_all(&hello).await.unwrap();
+            stream
+        };
+        let mut begun = Vec::new();
+        for _ in 0..64 {
+            let mut stream = begin().await;
+            stream.read_u8().await.unwrap();
+            begun.push(stream);
+        }
+        let mut next = begin().await;
+        let answer = tokio::time::timeout(Duration::from_millis(200), next.read_u8()).await;
+        assert!(answer.is_err(), "one more has to wait");
+
+        let elsewhere = TcpSocket::new_v4().unwrap();
+        elsewhere.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let elsewhere = elsewhere.connect(proxy.address).await.unwrap();
+        let web = proxy.authority.domain.identity("shop", "web");
+        let mut peer = client.connect(elsewhere, proxy.address.ip(), &web, Alpn::Http1).await.unwrap();
+        let answer = ask(&mut peer, "GET / HTTP/1.1\r\nhost: web\r\n\r\n", "!").await;
+        assert!(answer.ends_with("HTTP/1.1!"), "{answer}");
+
+        begun.pop();
+        next.read_u8().await.unwrap();
+    });
+}
+
 #[test]
 fn a_handshake_that_does_not_go_on_is_given_up() {
     run(async {
         let application = echo_version().await;
         let proxy = InboundProxy::before(application, Protocol::Detect);
         let client = proxy.authority.credentials("client");
-        // What the client says first, and nothing else, reaches the proxy.
-        let (near, mut far) = tokio::io::duplex(16 * 1024);
-        let web = proxy.authority.domain.identity("shop", "web");
-        let hello = async {
-            let mut hello = vec![0; 16 * 1024];
-            let length = far.read(&mut hello).await.unwrap();
-            hello[..length].to_vec()
-        };
-        let hello = tokio::select! {
-            _ = client.connect(near, proxy.address.ip(), &web, Alpn::Tcp) => panic!("nobody has answered"),
-            hello = hello => hello,
-        };
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-        stream.write_all(&hello).await.unwrap();
+        stream.write_all(&first_words(&proxy, &client).await).await.unwrap();
         assert!(stream.read_u8().await.is_ok(), "the proxy answers");
         tokio::time::pause();
         let mut rest = Vec::new();
