@@ -85,9 +85,13 @@ fn signing_root(
     let anchors = anchors.map_err(|error| EntryError::new(ROOTS, format!("must be certificates of roots: {error}")))?;
     let mut reason = format!("its certificates must lead to one of {ROOTS}");
     for (place, anchor) in anchors.iter().enumerate() {
-        let (anchors, usage) = (slice::from_ref(anchor), KeyUsage::client_auth());
-        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, chain, at, usage, None, None) {
-            Ok(_) => return Ok(place),
+        // A workload is a client of some and a server of others, and an issuer may be good for one of both only.
+        let verified = [KeyUsage::client_auth(), KeyUsage::server_auth()].into_iter().try_for_each(|usage| {
+            let anchors = slice::from_ref(anchor);
+            leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, chain, at, usage, None, None).map(drop)
+        });
+        match verified {
+            Ok(()) => return Ok(place),
             Err(webpki::Error::UnknownIssuer) => {}
             Err(error) => reason = error.to_string(),
         }

@@ -127,6 +127,27 @@ fn what_peers_would_refuse_is_refused_here_by_the_name_of_its_entry() {
 }
 
 #[test]
+fn an_issuer_whose_certificates_are_good_for_clients_or_for_servers_alone_is_refused() {
+    for (usages, taken) in [
+        (vec![], true),
+        (vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth], true),
+        (vec![ExtendedKeyUsagePurpose::ClientAuth], false),
+        (vec![ExtendedKeyUsagePurpose::ServerAuth], false),
+    ] {
+        let root = Authority::issue(authority(1), START).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = nothing();
+        params.distinguished_name.push(DnType::CommonName, "an issuer for some");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = usages.clone();
+        let issuer = params.signed_by(&key, &root.issuer().unwrap()).unwrap();
+        let read = read_secret(&secret(&issuer.pem(), &key.serialize_pem(), root.certificate()));
+        assert_eq!(read.is_ok(), taken, "{usages:?}: {read:?}");
+    }
+}
+
+#[test]
 fn roots_that_proxies_would_not_take_are_refused_even_where_the_issuer_leads_to_another() {
     let root = Authority::issue(authority(1), START).unwrap();
     let issuer = root.issue_below(authority(0), START).unwrap();
