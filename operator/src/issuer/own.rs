@@ -44,7 +44,9 @@ impl Issuer {
         let ends_at = signing_root(&authority, &chain, &roots, domain, now).map_err(|fault| vec![fault])?;
         roots.swap(0, ends_at);
         roots[1..].sort_by(|one, other| one.der().cmp(other.der()));
-        let issuer = Self::new(authority, chain, &roots);
+        let ends = chain.iter().map(|certificate| end(certificate)).collect::<Result<Vec<_>, _>>();
+        let ends = ends.map_err(|fault| vec![fault])?;
+        let issuer = ends.into_iter().fold(Self::new(authority, chain, &roots), Self::until);
         match issuer.trust_bundle().roots().len() {
             // Proxies take no larger bundle.
             many if many > MAX_ROOTS => {
@@ -97,6 +99,14 @@ fn signing_root(
         }
     }
     Err(refused(reason))
+}
+
+/// When a certificate of the chain ends.
+fn end(certificate: &CertificateDer<'_>) -> Result<OffsetDateTime, EntryError> {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, certificate)) => Ok(certificate.validity().not_after.to_datetime()),
+        Err(error) => Err(EntryError::new(CHAIN, format!("must be X.509 certificates: {error}"))),
+    }
 }
 
 /// Not every verifier looks at what an authority's key may be used for. Those that do would refuse everything.

@@ -29,6 +29,8 @@ pub struct Issuer {
     chain: Vec<CertificateDer<'static>>,
     bundle: TrustBundle,
     roots: Validity,
+    /// When the first of what leads to a root ends, the authority included.
+    until: OffsetDateTime,
 }
 
 /// A certificate that was issued.
@@ -86,11 +88,17 @@ impl Issuer {
     pub(super) fn new(authority: Authority, chain: Vec<CertificateDer<'static>>, roots: &[TrustedAuthority]) -> Self {
         let signing = &roots[0];
         Self {
+            until: authority.not_after(),
             authority,
             chain,
             bundle: TrustBundle::new(roots.iter().map(TrustedAuthority::der)),
             roots: Validity { not_before: signing.not_before(), not_after: signing.not_after() },
         }
+    }
+
+    /// The same, where something that leads to a root ends at `until`: what is signed is of no use after that.
+    pub(super) fn until(self, until: OffsetDateTime) -> Self {
+        Self { until: self.until.min(until), ..self }
     }
 
     /// Issues a certificate for the key of `request` to the workload `id` in `pod`, both of which the caller has proven. It
@@ -155,6 +163,7 @@ impl Issuer {
         lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Leaf, CertificateError> {
+        let lifetime = lifetime.min(self.until - now);
         Ok(Leaf::issue(&self.authority, names, lifetime, now)?.with_intermediates(self.chain.iter().cloned()))
     }
 
@@ -163,9 +172,9 @@ impl Issuer {
         &self.bundle
     }
 
-    /// From when until when the issuer is valid.
+    /// From when until when the issuer is valid, and what leads from it to a root.
     pub fn validity(&self) -> Validity {
-        Validity { not_before: self.authority.not_before(), not_after: self.authority.not_after() }
+        Validity { not_before: self.authority.not_before(), not_after: self.until }
     }
 
     /// From when until when the root is valid that the issuer leads to.

@@ -39,6 +39,29 @@ fn an_issuer_below_a_root_or_below_another_issuer_signs_and_sends_what_leads_to_
 }
 
 #[test]
+fn nothing_that_is_signed_outlives_what_leads_from_it_to_a_root() {
+    let root = Authority::issue(authority(2), START).unwrap();
+    let middle = root.issue_below(AuthorityProfile { lifetime: Duration::HOUR, ..authority(1) }, START).unwrap();
+    let long = {
+        // An authority never outlives the one above it where Conduit makes it; elsewhere it may.
+        let key = KeyPair::generate().unwrap();
+        let mut params = nothing();
+        params.distinguished_name.push(DnType::CommonName, "outlives");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        (params.signed_by(&key, &middle.issuer().unwrap()).unwrap().pem(), key.serialize_pem())
+    };
+    let chain = [long.0.as_str(), middle.certificate()].concat();
+    let issuer = read_secret(&secret(&chain, &long.1, root.certificate())).unwrap();
+    let end = START + Duration::HOUR;
+    assert_eq!((issuer.validity().not_after, accepted(&issuer).not_after), (end, end));
+    let names = std::collections::BTreeSet::from(["localhost".to_owned()]);
+    assert_eq!(issuer.serving(&names, DAY, START).unwrap().not_after(), end);
+    let refused = issuer.certify(&good_request(), &web(), &pod(), DAY, end);
+    assert!(matches!(refused, Err(CertifyError::IssuerNotValid(_))));
+}
+
+#[test]
 fn a_root_that_signs_itself_as_cert_manager_makes_it_is_not_sent() {
     let root = Authority::issue(authority(0), START).unwrap();
     let issuer = read_secret(&secret(root.certificate(), &root.key(), root.certificate())).unwrap();
