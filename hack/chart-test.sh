@@ -51,7 +51,7 @@ count 2 'allowPrivilegeEscalation: false' "$scratch/one"
 count 2 'drop: [ALL]' "$scratch/one"
 count 2 'runAsNonRoot: true' "$scratch/one"
 count 2 'type: RuntimeDefault' "$scratch/one"
-count 2 'helm.sh/resource-policy: keep' "$scratch/one"
+count 3 'helm.sh/resource-policy: keep' "$scratch/one"
 count 2 'failurePolicy: Fail' <(sed -n '/kind: MutatingWebhookConfiguration/,/^---/p' "$scratch/one")
 count 2 'type: Opaque' "$scratch/one"
 ! grep -q '^data:' "$scratch/one" || fail 'a Secret holds data, which an upgrade would write over'

@@ -1,7 +1,7 @@
 //! Accepting connections and ending well: every server here stops as a well-behaved application does.
 //!
 //! When told to stop it takes what the kernel had already accepted, closes the listener, closes idle keep-alive
-//! connections, finishes the active ones, and returns when the last is done. It must not know what is served.
+//! connections a little later, finishes the active ones, and returns when the last is done. It must not know what is served.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 /// A listening socket waits this long for one more connection of its backlog before it closes.
 const BACKLOG_PATIENCE: Duration = Duration::from_millis(10);
 
-/// A connection is not idle before this age: its first request may be on its way when the stop comes.
-const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(100);
+/// An idle keep-alive connection is closed this long after the stop: a request that came just before it would be lost with
+/// a connection that is closed at once, and nobody could say whether it was served. Who sends requests has heard by then.
+const KEEP_ALIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The pause after an accept that failed: out of file descriptors is the usual reason, and spinning would not help.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
@@ -88,10 +89,9 @@ where
     builder.http1().timer(TokioTimer::new());
     builder.http2().timer(TokioTimer::new());
     let service = TowerToHyperService::new(router);
-    let first_request = tokio::time::Instant::now() + FIRST_REQUEST_PATIENCE;
     let drain = async {
         stop.cancelled().await;
-        tokio::time::sleep_until(first_request).await;
+        tokio::time::sleep(KEEP_ALIVE_PATIENCE).await;
     };
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let ended = tokio::select! {

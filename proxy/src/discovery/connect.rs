@@ -55,7 +55,7 @@ async fn open_without_limit(operator: &Operator, credentials: &Credentials) -> R
     let (requests, queue) = mpsc::channel(REQUESTS);
     let mut client =
         DiscoveryClient::with_origin(connection.calls, connection.origin).max_decoding_message_size(MESSAGE_LIMIT);
-    let refused = |status| match connection.refusal.of_certificate() {
+    let refused = |status| match connection.heard.refusal() {
         Some(alert) => OpenError::Certificate(operator.address.clone(), alert),
         None => OpenError::Refused(operator.address.clone(), Box::new(status)),
     };

@@ -74,6 +74,31 @@ impl TlsError {
     }
 }
 
+/// The alert by which a peer refuses a handshake that this side took for over: of those that only a handshake is ended by
+/// (RFC 8446 section 6.2). Under TLS 1.3 a client has sent its last word, and may have sent more, before it hears that its
+/// certificate is refused.
+pub(crate) fn refusal(error: &io::Error) -> Option<AlertDescription> {
+    use AlertDescription as Alert;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(
+            alert @ (Alert::AccessDenied
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            // Of a signature, or of a certificate below a root of the same name.
+            | Alert::DecryptError
+            | Alert::HandshakeFailure
+            | Alert::NoApplicationProtocol
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate),
+        )) => Some(*alert),
+        Some(_) | None => None,
+    }
+}
+
 impl From<PeerFault> for TlsError {
     fn from(fault: PeerFault) -> Self {
         match fault {

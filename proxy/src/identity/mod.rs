@@ -27,6 +27,7 @@ pub use certificate::{CertificateFault, Validity, rfc3339};
 pub use certify::IdentityService;
 pub use credentials::{Alpn, Credentials, CredentialsError, HANDSHAKE_TIMEOUT, VerifiedPeer};
 pub use error::TlsError;
+pub(crate) use error::refusal;
 pub use files::FileError;
 pub use holder::{Identity, Progress};
 pub use operator::{ConnectError, HostPort, Operator};

@@ -6,7 +6,7 @@
 //! (`close_notify`), while anybody on the way can send a FIN.
 
 use super::{socket, witness::Witness};
-use crate::record::tcp::ConnectionRecord;
+use crate::{identity::refusal, record::tcp::ConnectionRecord};
 use std::{
     future::poll_fn,
     io,
@@ -126,7 +126,7 @@ impl Io {
             // A broken pipe is what a reset is called once the peer's end has come.
             Self::Plain(_) if error.kind() == io::ErrorKind::BrokenPipe => LastWords::End,
             Self::Plain(_) => LastWords::None,
-            Self::Client(_) if refuses_handshake(error) => LastWords::Refusal,
+            Self::Client(_) if refusal(error).is_some() => LastWords::Refusal,
             Self::Client(tls) => last_words(&mut **tls, cx),
             Self::Server(tls) => last_words(&mut **tls, cx),
         };
@@ -160,32 +160,9 @@ enum LastWords {
 fn last_words(tls: &mut (impl AsyncBufRead + Unpin), cx: &mut Context<'_>) -> LastWords {
     match Pin::new(tls).poll_fill_buf(cx) {
         Poll::Ready(Ok([])) => LastWords::End,
-        Poll::Ready(Err(error)) if refuses_handshake(&error) => LastWords::Refusal,
+        Poll::Ready(Err(error)) if refusal(&error).is_some() => LastWords::Refusal,
         Poll::Ready(Ok(_) | Err(_)) | Poll::Pending => LastWords::None,
     }
-}
-
-/// Whether the peer sent an alert that ends a handshake, and that only a handshake is ended by (RFC 8446 section 6.2). Under
-/// TLS 1.3 a client has sent its last word, and may have sent more, before it hears that its certificate is refused.
-fn refuses_handshake(error: &io::Error) -> bool {
-    use rustls::{AlertDescription as Alert, Error};
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    matches!(
-        tls,
-        Some(Error::AlertReceived(
-            Alert::AccessDenied
-                | Alert::BadCertificate
-                | Alert::CertificateExpired
-                | Alert::CertificateRequired
-                | Alert::CertificateRevoked
-                | Alert::CertificateUnknown
-                | Alert::DecryptError
-                | Alert::HandshakeFailure
-                | Alert::NoApplicationProtocol
-                | Alert::UnknownCA
-                | Alert::UnsupportedCertificate
-        ))
-    )
 }
 
 async fn peek(tls: &mut (impl AsyncBufRead + Unpin), window: &mut [u8]) -> io::Result<usize> {

@@ -1,6 +1,7 @@
 //! A TLS stream of which is remembered by which alert its peer ended it. Whatever speaks above it tells only that the
 //! connection broke.
 
+use crate::identity::refusal;
 use pin_project_lite::pin_project;
 use rustls::AlertDescription;
 use std::{
@@ -32,62 +33,72 @@ impl<S> Alerted<S> {
 }
 
 impl Heard {
-    /// The alert, where it says that the certificate is what was not liked (RFC 8446 section 6.2).
-    pub(crate) fn of_certificate(&self) -> Option<AlertDescription> {
-        use AlertDescription as Alert;
-        let alert = self.0.get()?;
-        let of_certificate = matches!(
-            alert,
-            Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::CertificateRequired
-                // Of its signature, or of one below a root of the same name.
-                | Alert::DecryptError
-        );
-        of_certificate.then_some(*alert)
+    /// The alert by which the peer refused the handshake, if it did.
+    pub(crate) fn refusal(&self) -> Option<AlertDescription> {
+        self.0.get().copied()
+    }
+}
+
+impl<S: AsyncRead> Alerted<S> {
+    fn listen(self: Pin<&mut Self>, error: &io::Error) {
+        if let Some(alert) = refusal(error) {
+            // The first one counts.
+            let _ = self.project().heard.0.set(alert);
+        }
     }
 
-    fn listen(&self, error: &io::Error) {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::AlertReceived(alert)) = tls {
-            // The first one counts.
-            let _ = self.0.set(*alert);
+    /// Listens for what the peer said last: an alert may wait to be read where writing fails because the peer has gone.
+    fn listen_for_last_words(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut unread = [0; 1024];
+        loop {
+            let mut unread = ReadBuf::new(&mut unread);
+            match self.as_mut().poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                Poll::Ready(_) | Poll::Pending => return,
+            }
         }
+    }
+
+    fn wrote<T>(self: Pin<&mut Self>, cx: &mut Context<'_>, result: io::Result<T>) -> Poll<io::Result<T>> {
+        if result.is_err() {
+            self.listen_for_last_words(cx);
+        }
+        Poll::Ready(result)
     }
 }
 
 impl<S: AsyncRead> AsyncRead for Alerted<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let read = ready!(this.stream.poll_read(cx, buf));
-        Poll::Ready(read.inspect_err(|error| this.heard.listen(error)))
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = ready!(self.as_mut().project().stream.poll_read(cx, buf));
+        if let Err(error) = &read {
+            self.listen(error);
+        }
+        Poll::Ready(read)
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for Alerted<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(cx, buf)
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for Alerted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = ready!(self.as_mut().project().stream.poll_write(cx, buf));
+        self.wrote(cx, result)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(cx, bufs)
+        let result = ready!(self.as_mut().project().stream.poll_write_vectored(cx, bufs));
+        self.wrote(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().stream.poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.as_mut().project().stream.poll_flush(cx));
+        self.wrote(cx, result)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

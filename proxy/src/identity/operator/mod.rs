@@ -73,7 +73,7 @@ pub(crate) struct Connection {
     pub(crate) task: AbortOnDropHandle<()>,
     /// By which alert the operator refused the proxy's certificate, if it did. TLS 1.3 lets a client think that the
     /// handshake is over before the server has looked at its certificate, so that this is known once a call has failed.
-    pub(crate) refusal: Heard,
+    pub(crate) heard: Heard,
 }
 
 /// One HTTP/2 connection as what tonic's clients call.
@@ -129,7 +129,7 @@ impl Operator {
         let tcp = dial(&self.address).await.map_err(|e| ConnectError::Connect(address(), e))?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp);
         let tls = tls.await.map_err(|e| ConnectError::Tls(address(), e))?;
-        let (tls, refusal) = Alerted::new(tls);
+        let (tls, heard) = Alerted::new(tls);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -139,7 +139,7 @@ impl Operator {
             .map_err(|e| ConnectError::Http(address(), e))?;
         // How the connection ends is seen by its calls.
         let task = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
-        Ok(Connection { origin, calls: Calls(sender), task, refusal })
+        Ok(Connection { origin, calls: Calls(sender), task, heard })
     }
 
     fn no_tls(&self, error: rustls::Error) -> ConnectError {
