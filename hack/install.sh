@@ -21,4 +21,11 @@ if ! kubectl --namespace conduit rollout status deployment conduit-operator --ti
     kubectl --namespace conduit logs deployment/conduit-operator --tail 30 >&2 || true
     exit 1
 fi
+# The API server's way to the webhooks is kube-proxy's, which follows a moment later.
+harmless='{"apiVersion": "conduit.io/v1alpha1", "kind": "ServiceProfile", "metadata": {"name": "web.conduit.svc.cluster.local"}, "spec": {}}'
+for ((tries = 1; ; tries++)); do
+    answer=$(kubectl --namespace conduit create --dry-run=server --filename - <<<"$harmless" 2>&1) && break
+    ((tries < 40)) || { echo "the API server does not reach the operator's webhooks: $answer" >&2; exit 1; }
+    sleep 0.5
+done
 kubectl annotate namespace conduit --overwrite "hack/images=$images" >/dev/null
