@@ -10,10 +10,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, LazyLock, Mutex},
+    time::{Duration, Instant},
 };
 
 /// Seconds after which a tool that hangs is ended.
 const PATIENCE: &str = "60";
+
+/// How long what a server says may be on its way.
+const SAID_WITHIN: Duration = Duration::from_secs(15);
 
 /// The Go program, built once a process.
 static GO: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -95,9 +99,17 @@ impl Server {
         Self { process, address: address.expect("the server says where it listens"), said }
     }
 
-    /// What it has said since.
-    pub fn said(&self) -> String {
-        self.said.lock().expect("nobody panics with it").clone()
+    /// What it has said since, once it holds each of `lines`: what a server has written, its reader may not have read yet.
+    pub fn says(&self, lines: &[&str]) -> String {
+        let deadline = Instant::now() + SAID_WITHIN;
+        loop {
+            let said = self.said.lock().expect("nobody panics with it").clone();
+            if lines.iter().all(|line| said.contains(line)) || Instant::now() > deadline {
+                expect(&said, lines);
+                return said;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

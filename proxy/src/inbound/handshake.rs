@@ -14,7 +14,6 @@ use crate::{
         tcp::TcpSeries,
     },
 };
-use rustls::HandshakeKind;
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -83,12 +82,7 @@ impl Handshakes {
         match credentials.accept(counted).await {
             Ok((mut tls, alpn, peer)) => {
                 let (counted, session) = tls.get_mut();
-                let handshake = match session.handshake_kind() {
-                    Some(HandshakeKind::Resumed) => Handshake::Resumed,
-                    Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => Handshake::Full,
-                };
-                self.metrics.handshake(Direction::Inbound, handshake);
-                self.metrics.handshake_took(Direction::Inbound, start.elapsed());
+                self.metrics.handshaken(Direction::Inbound, session.handshake_kind(), start.elapsed());
                 counted.record = series(Some(&peer)).take_over(&aside);
                 Some(Handshaken { io: tls.into(), alpn, peer })
             }

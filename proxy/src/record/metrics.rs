@@ -5,6 +5,7 @@ use super::{
     series::{Counter, Family, Gauge, Histogram, MAX_SERIES, Room},
 };
 use crate::outcome::Failure;
+use rustls::HandshakeKind;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -111,8 +112,15 @@ impl Metrics {
         self.handshakes.series(&labels).increment();
     }
 
-    /// Counts how long a handshake took that came to its end.
-    pub fn handshake_took(&self, direction: Direction, latency: Duration) {
+    /// Counts a handshake that came to its end, and how long it took.
+    pub fn handshaken(&self, direction: Direction, kind: Option<HandshakeKind>, latency: Duration) {
+        self.handshake(
+            direction,
+            match kind {
+                Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => Handshake::Full,
+            },
+        );
         self.handshake_latency.series(&Labels::direction(direction)).observe(latency);
     }
 

@@ -34,8 +34,9 @@ impl Own {
         self.known.send_if_modified(|known| !std::mem::replace(known, true));
     }
 
-    /// Takes what is the pod's and the mesh's from an answer of which the rest is not to be used: what is known of ports,
-    /// and whom they serve, stays. Nothing is taken where nothing is known.
+    /// Takes what is the pod's and the mesh's from an answer that stands in for one that could not be made: what is known of
+    /// ports, and whom they serve, stays. What holds for unknown destinations may hang on the object that could not be read; it
+    /// is the closed one then. Nothing is taken where nothing is known.
     pub fn apply_surroundings(&self, meanwhile: &Inbound) {
         if let Some(known) = self.config() {
             let Inbound {

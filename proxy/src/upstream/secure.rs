@@ -10,7 +10,6 @@ use crate::{
     record::{Metrics, labels::Direction, metrics::Handshake},
 };
 use conduit_model::SpiffeId;
-use rustls::HandshakeKind;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
@@ -68,12 +67,8 @@ impl Handshakes {
         let start = Instant::now();
         let error = match credentials.connect(counted, address.ip(), peer, alpn).await {
             Ok(tls) => {
-                let handshake = match tls.get_ref().1.handshake_kind() {
-                    Some(HandshakeKind::Resumed) => Handshake::Resumed,
-                    Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => Handshake::Full,
-                };
-                self.metrics.handshake(Direction::Outbound, handshake);
-                self.metrics.handshake_took(Direction::Outbound, start.elapsed());
+                let kind = tls.get_ref().1.handshake_kind();
+                self.metrics.handshaken(Direction::Outbound, kind, start.elapsed());
                 return Ok(tls.into());
             }
             Err(error) => error,

@@ -105,3 +105,52 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Alerted<S> {
         self.project().stream.poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A connection whose peer has sent this alert and gone.
+    struct Gone(AlertDescription);
+
+    impl AsyncRead for Gone {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let error = rustls::Error::AlertReceived(self.0);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_heard_by_reading_and_where_writing_failed_first() {
+        for (alert, expected) in
+            [(AlertDescription::UnknownCA, Some(AlertDescription::UnknownCA)), (AlertDescription::CloseNotify, None)]
+        {
+            let (mut stream, heard) = Alerted::new(Gone(alert));
+            stream.read_u8().await.unwrap_err();
+            assert_eq!(heard.refusal(), expected, "reading");
+
+            let (mut stream, heard) = Alerted::new(Gone(alert));
+            assert_eq!(stream.write_u8(1).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(heard.refusal(), expected, "writing");
+
+            let (mut stream, heard) = Alerted::new(Gone(alert));
+            stream.flush().await.unwrap_err();
+            assert_eq!(heard.refusal(), expected, "flushing");
+        }
+    }
+}
