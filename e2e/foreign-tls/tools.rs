@@ -9,8 +9,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, LazyLock, Mutex},
-    time::{Duration, Instant},
+    sync::{Arc, Condvar, LazyLock, Mutex},
+    time::Duration,
 };
 
 /// Seconds after which a tool that hangs is ended.
@@ -67,7 +67,7 @@ fn both(output: &Output) -> String {
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
-    said: Arc<Mutex<String>>,
+    said: Arc<(Mutex<String>, Condvar)>,
 }
 
 impl Server {
@@ -86,13 +86,14 @@ impl Server {
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let address =
             lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix(announcement)?.parse().ok());
-        let said = Arc::new(Mutex::new(String::new()));
+        let said = Arc::<(Mutex<String>, Condvar)>::default();
         let (heard, errors) = (said.clone(), BufReader::new(process.stderr.take().expect("it is piped")).lines());
         for lines in [Box::new(lines) as Box<dyn Iterator<Item = _> + Send>, Box::new(errors)] {
             let heard = heard.clone();
             std::thread::spawn(move || {
                 for line in lines.map_while(Result::ok) {
-                    heard.lock().expect("nobody panics with it").push_str(&(line + "\n"));
+                    heard.0.lock().expect("nobody panics with it").push_str(&(line + "\n"));
+                    heard.1.notify_all();
                 }
             });
         }
@@ -101,15 +102,12 @@ impl Server {
 
     /// What it has said since, once it holds each of `lines`: what a server has written, its reader may not have read yet.
     pub fn says(&self, lines: &[&str]) -> String {
-        let deadline = Instant::now() + SAID_WITHIN;
-        loop {
-            let said = self.said.lock().expect("nobody panics with it").clone();
-            if lines.iter().all(|line| said.contains(line)) || Instant::now() > deadline {
-                expect(&said, lines);
-                return said;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let (said, more) = &*self.said;
+        let missing = |said: &mut String| !lines.iter().all(|line| said.contains(line));
+        let said = said.lock().expect("nobody panics with it");
+        let (said, _) = more.wait_timeout_while(said, SAID_WITHIN, missing).expect("nobody panics with it");
+        expect(&said, lines);
+        said.clone()
     }
 }
 

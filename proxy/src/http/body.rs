@@ -1,11 +1,13 @@
 //! The bodies that pass through the proxy: nothing is held back, and what ends is noticed at once.
 
-use super::limits;
+use super::{
+    incoming::{Broken, Incoming},
+    limits,
+};
 use crate::{outcome::Failure, record::request::RequestRecord};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     cell::RefCell,
     pin::Pin,
@@ -30,7 +32,7 @@ pub(crate) enum RequestBody {
 pub(crate) enum RequestBodyError {
     /// Carries the reason of an HTTP/2 reset to the server.
     #[error("the client's request broke off")]
-    Client(#[source] hyper::Error),
+    Client(#[source] Broken),
     #[error("the request is being sent to another endpoint")]
     Superseded,
 }
@@ -275,9 +277,9 @@ impl<F: Finish> ResponseBody<F> {
 
 impl<F: Finish + Unpin> Body for ResponseBody<F> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Self::Streamed { incoming, record, held } = &mut *self else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         match &frame {

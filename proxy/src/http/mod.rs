@@ -5,8 +5,10 @@
 
 pub(crate) mod body;
 pub(crate) mod headers;
+pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod incoming;
 pub(crate) mod limits;
 pub(crate) mod outgoing;
 pub(crate) mod respond;
-pub(crate) mod serve;
 pub(crate) mod tunnel;

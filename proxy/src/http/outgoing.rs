@@ -1,8 +1,10 @@
 //! A request on its way to a server, which can be sent more than once while it is certain that none has seen it.
 
-use super::body::{Replay, RequestBody};
+use super::{
+    body::{Replay, RequestBody},
+    incoming::Incoming,
+};
 use http::{Method, Request, Version, request::Parts};
-use hyper::body::Incoming;
 
 /// The request, and what it takes to send it again.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use crate::listen::{
     relay::{Side, relay},
 };
 use bytes::Bytes;
+use http::{Request, Response};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -15,6 +16,16 @@ pub(crate) async fn between(client: &mut Io, server: &mut Io) {
     let unread = |io| Side { io, read_already: Bytes::new() };
     // A connection that breaks is in its record.
     let _ = relay(unread(client), unread(server)).await;
+}
+
+/// The connection of a client, once its request has been granted what it asks for.
+pub(crate) fn of_request<B>(request: &mut Request<B>) -> OnUpgrade {
+    hyper::upgrade::on(request)
+}
+
+/// The connection of a server that has granted what a request asked for.
+pub(crate) fn of_response<B>(response: &mut Response<B>) -> OnUpgrade {
+    hyper::upgrade::on(response)
 }
 
 /// Relays between two HTTP/1 connections once both have been handed over, until both directions have ended; holds

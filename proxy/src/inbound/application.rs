@@ -2,14 +2,13 @@
 
 use super::admit::Permit;
 use crate::{
-    http::outgoing::Outgoing,
+    http::{incoming::Incoming, outgoing::Outgoing},
     listen::io::{Counted, Io},
     outcome::Failure,
     record::tcp::TcpSeries,
     upstream::{Connections, Connector, Lease, connect},
 };
 use http::Response;
-use hyper::body::Incoming;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 /// One address of the pod.

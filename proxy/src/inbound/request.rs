@@ -5,6 +5,7 @@ use crate::{
     http::{
         body::ResponseBody,
         headers,
+        incoming::Incoming,
         outgoing::Outgoing,
         respond::{self, Answer},
         tunnel,
@@ -14,7 +15,6 @@ use crate::{
     upstream::Lease,
 };
 use http::{HeaderValue, Request, Response, Version, header};
-use hyper::body::Incoming;
 use std::rc::Rc;
 
 /// Answers `request`.
@@ -42,7 +42,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
         };
 
     // What is sent.
-    let client_upgrade = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+    let client_upgrade = headers::wants_upgrade(&request).then(|| tunnel::of_request(&mut request));
     let passed = headers::pass_request(&mut request, client_upgrade.is_some());
     let mut request = Outgoing::new(request);
     let sent = match passed {
@@ -63,7 +63,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     }
     match server_upgrade {
         Some(client) => {
-            tunnel::take_over(client, hyper::upgrade::on(&mut response), connection);
+            tunnel::take_over(client, tunnel::of_response(&mut response), connection);
             record.finish();
             response.map(|_| ResponseBody::Empty)
         }

@@ -5,6 +5,7 @@ use crate::{
     http::{
         body::{Finish, ResponseBody},
         headers,
+        incoming::Incoming,
         outgoing::Outgoing,
         respond::{self, Answer},
         tunnel,
@@ -15,7 +16,6 @@ use crate::{
 };
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 use std::{net::SocketAddr, rc::Rc};
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     let answer = if is_grpc(request.headers()) { Answer::Grpc } else { Answer::Http };
 
     // What is sent.
-    let client_upgrade = headers::wants_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+    let client_upgrade = headers::wants_upgrade(&request).then(|| tunnel::of_request(&mut request));
     if let Err(failure) = headers::pass_request(&mut request, client_upgrade.is_some()) {
         return fail(&connection, &plan, record, failure, answer);
     }
@@ -70,7 +70,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     match server_upgrade {
         Some(client) => {
             // Its endpoint carries it for as long as it is open.
-            tunnel::take_over(client, hyper::upgrade::on(&mut response), (connection, held.pending));
+            tunnel::take_over(client, tunnel::of_response(&mut response), (connection, held.pending));
             record.finish();
             response.map(|_| ResponseBody::Empty)
         }

@@ -7,14 +7,13 @@ use super::{
     secure::Security,
 };
 use crate::{
-    http::{body::Finish, outgoing::Outgoing},
+    http::{body::Finish, incoming::Incoming, outgoing::Outgoing},
     identity::Alpn,
     listen::io::{Counted, Io},
     outcome::Failure,
     record::tcp::TcpSeries,
 };
 use http::{Response, Version};
-use hyper::body::Incoming;
 use std::{
     cell::Cell,
     net::SocketAddr,

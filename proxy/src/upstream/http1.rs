@@ -6,16 +6,13 @@
 
 use super::connections::{Connections, Lease, failure};
 use crate::{
-    http::{body::RequestBody, limits, outgoing::Outgoing},
+    http::{body::RequestBody, incoming::Incoming, limits, outgoing::Outgoing},
     identity::Alpn,
     listen::witness::Witness,
     outcome::Failure,
 };
 use http::Response;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Builder, SendRequest},
-};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -85,7 +82,7 @@ async fn attempt(
     let request = request.next().ok_or(Failure::ConnectionLost)?;
     let before = sender.witness.written();
     match sender.requests.try_send_request(request).await {
-        Ok(response) => Ok((response, Lease::Http1(sender, connections.clone()))),
+        Ok(response) => Ok((response.map(Incoming::Http1), Lease::Http1(sender, connections.clone()))),
         Err(_) if sender.witness.was_refused() => Err(Failure::TlsFailed),
         // It never left, or it did and never arrived.
         Err(error) if error.message().is_some() || sender.witness.nothing_arrived_since(before) => {

@@ -6,7 +6,7 @@
 
 use super::connections::{Connections, Lease, failure};
 use crate::{
-    http::{body::RequestBody, limits, outgoing::Outgoing, serve::LocalExecutor},
+    http::{body::RequestBody, http2::LocalExecutor, incoming::Incoming, limits, outgoing::Outgoing},
     identity::Alpn,
     listen::witness::Witness,
     outcome::Failure,
@@ -16,10 +16,7 @@ use futures::{
     future::{LocalBoxFuture, Shared},
 };
 use http::Response;
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{Builder, SendRequest},
-};
+use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::{
     cell::{Cell, RefCell},
@@ -158,7 +155,7 @@ pub(super) async fn send(
         match sender.try_send_request(request).await {
             Ok(response) => {
                 stream.0.look_at_settings();
-                return Ok((response, Lease::Http2(stream)));
+                return Ok((response.map(Incoming::Http2), Lease::Http2(stream)));
             }
             Err(_) if stream.0.witness.was_refused() => return Err(Failure::TlsFailed),
             // The server has gone away (GOAWAY) since the connection was last looked at, or refused the stream.

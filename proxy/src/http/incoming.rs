@@ -1,0 +1,50 @@
+//! The body of a message as it comes, over either version of HTTP: the seam between what reads and writes connections and
+//! what forwards messages. A new codec is a new payload of a variant; nobody else can tell.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// A body that is being received.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(hyper::body::Incoming),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Http1(hyper::Error),
+    /// Carries the reason of a reset.
+    #[error(transparent)]
+    Http2(hyper::Error),
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Broken::Http1),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Broken::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) | Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) | Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
