@@ -102,7 +102,7 @@ mod tests {
             pod: "web-1".into(),
         };
         let ports = vec![InboundPort {
-            port: 80,
+            ports: 80.into(),
             protocol: Protocol::Detect,
             services: Vec::new(),
             mtls: mtls(port),

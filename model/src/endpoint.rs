@@ -1,11 +1,12 @@
 //! Where a Service's connections can go.
 
 use crate::{
+    endpoint_set::{Difference, EndpointSet},
     target::{address_from_wire, address_to_wire},
     wire::{self, WireError, each, required},
     workload::Workload,
 };
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{net::SocketAddr, sync::Arc};
 
 /// One address that serves a Service's port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,26 +94,24 @@ pub enum EndpointUpdate {
 
 impl EndpointUpdate {
     /// What turns `old` into `new`.
-    pub fn between(old: &BTreeMap<SocketAddr, Endpoint>, new: &BTreeMap<SocketAddr, Endpoint>) -> Self {
-        Self::Change {
-            add: new.values().filter(|e| old.get(&e.address) != Some(*e)).cloned().collect(),
-            remove: old.keys().filter(|address| !new.contains_key(address)).copied().collect(),
-        }
+    pub fn between(old: &EndpointSet, new: &EndpointSet) -> Self {
+        let Difference { add, remove } = old.difference(new);
+        Self::Change { add: add.into_iter().cloned().map(Arc::unwrap_or_clone).collect(), remove }
     }
 
-    /// Carries the change out on `endpoints`, held by value or shared.
-    pub fn apply<E: From<Endpoint>>(self, endpoints: &mut BTreeMap<SocketAddr, E>) {
-        let (add, remove) = match self {
-            Self::Whole(all) => {
-                endpoints.clear();
-                (all, Vec::new())
+    /// Carries the change out. What stays as it was stays the same.
+    pub fn apply(self, endpoints: &mut EndpointSet) {
+        match self {
+            Self::Whole(all) => endpoints.replace(all),
+            Self::Change { add, remove } => {
+                for address in remove {
+                    endpoints.remove(address);
+                }
+                for endpoint in add {
+                    endpoints.insert(endpoint);
+                }
             }
-            Self::Change { add, remove } => (add, remove),
-        };
-        for address in remove {
-            endpoints.remove(&address);
         }
-        endpoints.extend(add.into_iter().map(|endpoint| (endpoint.address, endpoint.into())));
     }
 
     /// Writes the change as a message.
@@ -159,8 +158,8 @@ mod tests {
         }
     }
 
-    fn set(endpoints: &[Endpoint]) -> BTreeMap<SocketAddr, Endpoint> {
-        endpoints.iter().map(|e| (e.address, e.clone())).collect()
+    fn set(endpoints: &[Endpoint]) -> EndpointSet {
+        endpoints.iter().cloned().collect()
     }
 
     #[test]

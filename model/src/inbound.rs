@@ -3,6 +3,7 @@
 use crate::{
     mtls::{InboundMtls, OutboundTlsMode},
     outbound::ServicePort,
+    port_range::PortRange,
     protocol::Protocol,
     route::Route,
     target::{ip_from_wire, ip_to_wire},
@@ -17,7 +18,7 @@ use std::{fmt, net::IpAddr};
 pub struct Inbound {
     /// Who the proxy runs beside.
     pub workload: Workload,
-    /// What is known of the pod's ports, ordered by port; of a port that is not here, nothing is.
+    /// What is known of the pod's ports, ordered by them, none twice; of a port that is not here, nothing is.
     pub ports: Vec<InboundPort>,
     /// The pod has been told to stop: serve on, and ask peers to go elsewhere.
     pub terminating: bool,
@@ -31,11 +32,11 @@ pub struct Inbound {
     pub unknown_destinations: OutboundTlsMode,
 }
 
-/// What is known of one port of the pod.
+/// What is known of one port of the pod, or of several that are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundPort {
-    /// The container's port.
-    pub port: u16,
+    /// The container's ports.
+    pub ports: PortRange,
     /// What it declares to speak.
     pub protocol: Protocol,
     /// The Services that select the pod and lead to this port, oldest first.
@@ -143,7 +144,8 @@ impl Inbound {
 
     /// What is known of `port`.
     pub fn port(&self, port: u16) -> Option<&InboundPort> {
-        self.ports.iter().find(|known| known.port == port)
+        let index = self.ports.partition_point(|known| known.ports.last() < port);
+        self.ports.get(index).filter(|known| known.ports.contains(port))
     }
 
     /// Writes the configuration as a message.
@@ -163,7 +165,7 @@ impl Inbound {
     pub fn from_wire(message: wire::Inbound) -> Result<Self, WireError> {
         Ok(Self {
             workload: Workload::from_wire(required("workload", message.workload)?).map_err(|e| e.within("workload"))?,
-            ports: each("ports", message.ports, InboundPort::from_wire)?,
+            ports: in_order(each("ports", message.ports, InboundPort::from_wire)?)?,
             terminating: message.terminating,
             mtls: InboundMtls::from_wire("mtls", message.mtls)?,
             probe_networks: each("probe_networks", message.probe_networks, Network::from_wire)?,
@@ -182,8 +184,10 @@ impl InboundPort {
     }
 
     fn to_wire(&self) -> wire::InboundPort {
+        let (port, last) = self.ports.to_wire();
         wire::InboundPort {
-            port: self.port.into(),
+            port,
+            last,
             protocol: self.protocol.to_wire().into(),
             services: self.services.iter().map(InboundService::to_wire).collect(),
             mtls: Some(self.mtls.to_wire()),
@@ -193,12 +197,24 @@ impl InboundPort {
 
     fn from_wire(message: wire::InboundPort) -> Result<Self, WireError> {
         Ok(Self {
-            port: wire::port("port", message.port)?,
+            ports: PortRange::from_wire(message.port, message.last)?,
             protocol: Protocol::from_wire("protocol", message.protocol)?,
             services: each("services", message.services, InboundService::from_wire)?,
             mtls: InboundMtls::from_wire("mtls", message.mtls)?,
             probes: each("probes", message.probes, Probe::from_wire)?,
         })
+    }
+}
+
+/// The ports as they came, if they are in order.
+fn in_order(ports: Vec<InboundPort>) -> Result<Vec<InboundPort>, WireError> {
+    match ports.windows(2).position(|pair| pair[0].ports.last() >= pair[1].ports.first()) {
+        None => Ok(ports),
+        Some(index) => {
+            let (before, found) = (ports[index].ports, ports[index + 1].ports);
+            let field = format!("ports[{}].port", index + 1);
+            Err(WireError::new(field, format!("must be above the ports before it, {before}, was {found}")))
+        }
     }
 }
 
@@ -248,7 +264,7 @@ mod tests {
                 pod: "web-1".into(),
             },
             ports: vec![InboundPort {
-                port: 8080,
+                ports: 8080.into(),
                 protocol: Protocol::Detect,
                 services: vec![service("old"), service("new")],
                 mtls: InboundMtls { mode: InboundMtlsMode::Strict, source: Some(policy()) },
@@ -275,6 +291,41 @@ mod tests {
         assert_eq!(of(Some("10.0.0.1")), Some("old"));
         assert_eq!(of(None), Some("old"));
         assert!(inbound.port(9).is_none());
+    }
+
+    #[test]
+    fn a_port_is_found_in_the_row_that_holds_it() {
+        let port = |first, last| InboundPort {
+            ports: PortRange::new(first, last).unwrap(),
+            protocol: Protocol::Opaque,
+            services: Vec::new(),
+            mtls: InboundMtls::DEFAULT,
+            probes: Vec::new(),
+        };
+        let inbound =
+            Inbound { ports: vec![port(1, 79), port(80, 80), port(8000, 8010), port(9000, 65_535)], ..inbound() };
+        for (number, expected) in [
+            (1, Some("1-79")),
+            (79, Some("1-79")),
+            (80, Some("80")),
+            (81, None),
+            (7999, None),
+            (8000, Some("8000-8010")),
+            (8010, Some("8000-8010")),
+            (8011, None),
+            (65_535, Some("9000-65535")),
+        ] {
+            assert_eq!(inbound.port(number).map(|port| port.ports.to_string()).as_deref(), expected, "{number}");
+        }
+        assert_eq!(Inbound::from_wire(inbound.to_wire()), Ok(inbound));
+    }
+
+    #[test]
+    fn ports_that_are_not_in_order_are_refused_with_their_place() {
+        let mut message = inbound().to_wire();
+        message.ports.push(message.ports[0].clone());
+        let error = Inbound::from_wire(message).unwrap_err().to_string();
+        assert_eq!(error, "ports[1].port: must be above the ports before it, 8080, was 8080");
     }
 
     #[test]

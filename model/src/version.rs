@@ -1,30 +1,29 @@
 //! The version of a resource: a hash of what it says, so that every replica of the operator gives it the same one.
 
-use crate::{endpoint::Endpoint, inbound::Inbound, outbound::Outbound};
+use crate::{endpoint_set::EndpointSet, inbound::Inbound, outbound::Outbound};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::{borrow::Borrow, collections::BTreeMap, fmt, net::SocketAddr};
+use std::fmt;
 
-/// The first 16 bytes of the SHA-256 of a resource's encoded form.
+/// The first 16 bytes of the SHA-256 of a resource's encoded form; of endpoints, of the sum of theirs (see
+/// [`crate::EndpointSet`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version([u8; 16]);
 
 impl Version {
     /// Version of an inbound configuration.
     pub fn of_inbound(inbound: &Inbound) -> Self {
-        Self::of(&[inbound.to_wire().encode_to_vec()])
+        Self::of(&inbound.to_wire().encode_to_vec())
     }
 
     /// Version of an outbound configuration.
     pub fn of_outbound(outbound: &Outbound) -> Self {
-        Self::of(&[outbound.to_wire().encode_to_vec()])
+        Self::of(&outbound.to_wire().encode_to_vec())
     }
 
-    /// Version of a set of endpoints, held by value or shared.
-    pub fn of_endpoints<E: Borrow<Endpoint>>(endpoints: &BTreeMap<SocketAddr, E>) -> Self {
-        let encode = |endpoint: &E| endpoint.borrow().to_wire().encode_length_delimited_to_vec();
-        let encoded: Vec<_> = endpoints.values().map(encode).collect();
-        Self::of(&encoded)
+    /// Version of a set of endpoints.
+    pub fn of_endpoints(endpoints: &EndpointSet) -> Self {
+        Self::of(&endpoints.digest())
     }
 
     /// The version that a message names; none where the message names none or something else.
@@ -37,13 +36,9 @@ impl Version {
         self.0.to_vec()
     }
 
-    fn of(parts: &[Vec<u8>]) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update(part);
-        }
+    fn of(encoded: &[u8]) -> Self {
         let mut version = [0; 16];
-        version.copy_from_slice(&hash.finalize()[..16]);
+        version.copy_from_slice(&Sha256::digest(encoded)[..16]);
         Self(version)
     }
 }

@@ -6,10 +6,10 @@ use conduit_model::{Endpoint, EndpointProxy};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// Endpoints by their address.
-pub type EndpointSet = BTreeMap<SocketAddr, Endpoint>;
+pub type Endpoints = BTreeMap<SocketAddr, Endpoint>;
 
 /// The endpoints of the Service port at an address; none where the address is not balanced.
-pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<EndpointSet>> {
+pub fn endpoints(view: &View, address: SocketAddr) -> Compiled<Option<Endpoints>> {
     let mut trace = Trace::default();
     trace.depends_on(Fact::Address(address.ip()));
     let endpoints = view.service_at(address.ip()).and_then(|service| {
@@ -36,7 +36,7 @@ pub(super) fn endpoint(view: &View, pod: &Pod, address: SocketAddr, trace: &mut 
 
 /// The endpoints that are ready; where none is, those that are about to stop but still serve, as kube-proxy does
 /// (KEP-1669). An endpoint whose pod is not known, not yet or no longer, is left out until it is.
-fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool, trace: &mut Trace) -> EndpointSet {
+fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool, trace: &mut Trace) -> Endpoints {
     let known: Vec<(&SliceEndpoint, &Pod, u16)> = view
         .slices(&service.name)
         .flat_map(|slice| {
@@ -50,7 +50,7 @@ fn of_port(view: &View, service: &Service, port: &ServicePort, ipv4: bool, trace
             pod.ips.contains(&endpoint.address).then_some((endpoint, pod, target))
         })
         .collect();
-    let mut those = |wanted: &dyn Fn(&SliceEndpoint) -> bool| -> EndpointSet {
+    let mut those = |wanted: &dyn Fn(&SliceEndpoint) -> bool| -> Endpoints {
         let chosen = known.iter().filter(|(endpoint, _, _)| wanted(endpoint));
         let addressed = chosen.map(|(e, pod, target)| (SocketAddr::new(e.address, *target), pod));
         addressed.map(|(address, pod)| (address, endpoint(view, pod, address, trace))).collect()

@@ -6,7 +6,7 @@ use super::{
     routes::routes,
 };
 use crate::index::{Fact, Pod, Service, View, service::ServicePort};
-use conduit_model::{Inbound, InboundPort, InboundService, Network, OutboundTlsMode, Probe, Protocol};
+use conduit_model::{Inbound, InboundPort, InboundService, Network, OutboundTlsMode, PortRange, Probe, Protocol};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 
@@ -18,10 +18,14 @@ pub fn inbound(view: &View, pod: &Pod) -> Compiled<Inbound> {
     trace.depends_on(Fact::TrustBundle);
     // A Service none of whose ports leads anywhere yet counts as well: its ports may change.
     let services = selecting(view, pod, &mut trace);
-    let ports = numbers(view, pod, &services).into_iter();
+    let own = numbers(pod, &services);
+    let listed = listed(view, pod, &own).into_iter().map(|ports| known_ports(view, pod, &[], ports, &mut trace));
+    let mut ports: Vec<_> = listed.collect();
+    ports.extend(own.into_iter().map(|port| known_ports(view, pod, &services, port.into(), &mut trace)));
+    ports.sort_by_key(|known| known.ports);
     let config = Inbound {
         workload: pod.workload.clone(),
-        ports: ports.map(|port| known_port(view, pod, &services, port, &mut trace)).collect(),
+        ports,
         terminating: pod.terminating,
         mtls: policy::inbound_mtls(view, pod, None, &mut trace),
         probe_networks: probe_networks(view, pod, &mut trace),
@@ -67,14 +71,20 @@ fn selecting<'a>(view: &'a View, pod: &Pod, trace: &mut Trace) -> Vec<&'a Servic
     services
 }
 
-/// The ports of which something is known: those that containers declare or are probed at, those that Services lead to,
-/// and those that are listed as opaque.
-fn numbers(view: &View, pod: &Pod, services: &[&Service]) -> BTreeSet<u16> {
-    let namespace = view.namespace(&pod.name.namespace).and_then(|namespace| namespace.opaque_ports.as_ref());
-    let listed = pod.opaque_ports.as_ref().or(namespace).and_then(|ports| ports.as_ref().ok());
+/// The ports of which something is known for themselves: those that containers declare or are probed at, and those that
+/// Services lead to.
+fn numbers(pod: &Pod, services: &[&Service]) -> BTreeSet<u16> {
     let declared = pod.ports.iter().map(|port| port.port).chain(pod.probes.iter().map(|probe| probe.port));
     let targets = services.iter().flat_map(|service| &service.ports).filter_map(|port| pod.target(&port.target));
-    declared.chain(targets).chain(listed.into_iter().flat_map(|ports| ports.iter())).collect()
+    declared.chain(targets).collect()
+}
+
+/// The other ports, which are listed as opaque, perhaps all that there are. All that is known of one is known of each: policies
+/// tell ports apart by the Services that lead to them, and to these none does.
+fn listed(view: &View, pod: &Pod, own: &BTreeSet<u16>) -> Vec<PortRange> {
+    let namespace = view.namespace(&pod.name.namespace).and_then(|namespace| namespace.opaque_ports.as_ref());
+    let listed = pod.opaque_ports.as_ref().or(namespace).and_then(|ports| ports.as_ref().ok());
+    listed.map(|listed| listed.without(own)).unwrap_or_default()
 }
 
 fn leading<'a>(pod: &Pod, services: &[&'a Service], port: u16) -> Vec<(&'a Service, &'a ServicePort)> {
@@ -82,7 +92,9 @@ fn leading<'a>(pod: &Pod, services: &[&'a Service], port: u16) -> Vec<(&'a Servi
     ports.filter(|(_, known)| pod.target(&known.target) == Some(port)).collect()
 }
 
-fn known_port(view: &View, pod: &Pod, services: &[&Service], port: u16, trace: &mut Trace) -> InboundPort {
+/// What is known of a port, or of several that are alike.
+fn known_ports(view: &View, pod: &Pod, services: &[&Service], ports: PortRange, trace: &mut Trace) -> InboundPort {
+    let port = ports.first();
     let leading = leading(pod, services, port);
     let mut probes: Vec<Probe> = Vec::new();
     for declared in pod.probes.iter().filter(|declared| declared.port == port) {
@@ -92,7 +104,7 @@ fn known_port(view: &View, pod: &Pod, services: &[&Service], port: u16, trace: &
         }
     }
     InboundPort {
-        port,
+        ports,
         protocol: port_protocol(view, pod, &leading, port, trace),
         services: leading.iter().map(|(service, port)| known_service(view, service, port, trace)).collect(),
         mtls: policy::inbound_mtls(view, pod, Some(port), trace),

@@ -14,7 +14,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-pub use endpoints::{EndpointSet, endpoints};
+pub use endpoints::{Endpoints, endpoints};
 pub use inbound::inbound;
 pub use outbound::outbound;
 pub use programmed::{Programmed, Source};

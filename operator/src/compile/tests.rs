@@ -318,7 +318,7 @@ fn inbound_ports_know_the_services_that_lead_to_them() {
     let view = index.view();
     let config = inbound_of(&view).config.unwrap();
     assert_eq!((config.workload.pod.as_str(), config.terminating), ("web-1", false));
-    let ports: Vec<_> = config.ports.iter().map(|port| (port.port, port.protocol)).collect();
+    let ports: Vec<_> = config.ports.iter().map(|port| (port.ports.first(), port.protocol)).collect();
     assert_eq!(ports, [(7000, Protocol::Opaque), (8080, Protocol::Http1)]);
     let [web] = config.port(8080).unwrap().services.as_slice() else { panic!("{config:?}") };
     assert_eq!(web.service.port, 80);
@@ -361,6 +361,24 @@ fn a_port_that_is_opaque_on_one_side_is_opaque_on_both() {
     for manifest in [&service, &namespace] {
         assert_eq!(outbound_of(&shop(manifest), "10.96.0.1:80").protocol, Protocol::Opaque, "{manifest}");
     }
+}
+
+#[test]
+fn ports_that_are_listed_as_opaque_are_known_in_rows_between_those_that_are_known_for_themselves() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: web-1, labels: {app: web}, annotations: {config.conduit.io/opaque-ports: 1-65535}}
+spec: {containers: [{name: web, ports: [{containerPort: 9090}]}]}
+status: {podIP: 10.1.0.1}
+";
+    let namespace = policy("namespace: shop, name: ns", "{kind: Namespace}", "inbound: {mtls: {mode: STRICT}}");
+    let index = shop(&[pod, &namespace].join("---\n"));
+    let config = inbound_of(&index.view()).config.unwrap();
+    let rows: Vec<_> = config.ports.iter().map(|port| port.ports.to_string()).collect();
+    assert_eq!(rows, ["1-6999", "7000", "7001-9089", "9090", "9091-65535"]);
+    assert!(config.ports.iter().all(|port| port.protocol == Protocol::Opaque && port.mtls == config.mtls));
+    assert_eq!(config.port(7000).unwrap().services.len(), 1);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::{
     snapshot::{Content, Resource, Snapshot, TopicKey},
     topics::{Answer, StreamId, Topics},
 };
-use crate::{compile::EndpointSet, credential::ProvenWorkload, index::ObjectName};
-use conduit_model::{EndpointUpdate, Target, Version, wire};
+use crate::{credential::ProvenWorkload, index::ObjectName};
+use conduit_model::{EndpointSet, EndpointUpdate, Target, Version, wire};
 use std::{collections::HashMap, sync::Arc};
 
 pub(super) struct Session {
@@ -271,11 +271,11 @@ impl Held {
 
     fn difference_to(&self, endpoints: &EndpointSet) -> EndpointUpdate {
         if let Self::Sent(snapshot) = self
-            && let Content::Valid(_, Resource::Endpoints(sent)) = &snapshot.content
+            && let Some(sent) = snapshot.endpoints()
         {
             return EndpointUpdate::between(sent, endpoints);
         }
-        EndpointUpdate::Whole(endpoints.values().cloned().collect())
+        EndpointUpdate::Whole(endpoints.iter().cloned().map(Arc::unwrap_or_clone).collect())
     }
 }
 

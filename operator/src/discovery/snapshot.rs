@@ -1,10 +1,10 @@
 //! What a topic says at one moment, shared by every stream that subscribes to it.
 
 use crate::{
-    compile::{self, Compiled, EndpointSet, Invalid, Source},
+    compile::{self, Compiled, Invalid, Source},
     index::{Fact, ObjectName, View},
 };
-use conduit_model::{Forward, Inbound, Outbound, Version, wire};
+use conduit_model::{EndpointSet, EndpointUpdate, Forward, Inbound, Outbound, Version, wire};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 /// Something that proxies are told about. Two that ask for the same are told the same.
@@ -46,8 +46,8 @@ pub(super) enum Resource {
 }
 
 impl Snapshot {
-    /// What `key` says by `view`, and which facts that depends on.
-    pub(super) fn compile(view: &View, key: &TopicKey) -> (Self, BTreeSet<Fact>) {
+    /// What `key` says by `view`, and which facts that depends on. What stays as it was `before` is shared with it.
+    pub(super) fn compile(view: &View, key: &TopicKey, before: Option<&Self>) -> (Self, BTreeSet<Fact>) {
         match key {
             TopicKey::Inbound { pod, uid } => {
                 let known = view.pod(pod).filter(|known| uid.as_ref().is_none_or(|uid| is_pod(&known.uid, uid)));
@@ -69,7 +69,9 @@ impl Snapshot {
             }),
             TopicKey::Endpoints { address } => Self::of(compile::endpoints(view, *address), |endpoints| {
                 endpoints.map_or(Content::Nothing, |endpoints| {
-                    Content::Valid(Version::of_endpoints(&endpoints), Resource::Endpoints(endpoints))
+                    let mut set = before.and_then(Self::endpoints).cloned().unwrap_or_default();
+                    EndpointUpdate::Whole(endpoints.into_values().collect()).apply(&mut set);
+                    Content::Valid(Version::of_endpoints(&set), Resource::Endpoints(set))
                 })
             }),
         }
@@ -80,6 +82,14 @@ impl Snapshot {
         match &self.content {
             Content::Valid(version, _) => Some(*version),
             Content::Nothing | Content::Invalid { .. } => None,
+        }
+    }
+
+    /// The endpoints, where it tells any.
+    pub(super) fn endpoints(&self) -> Option<&EndpointSet> {
+        match &self.content {
+            Content::Valid(_, Resource::Endpoints(endpoints)) => Some(endpoints),
+            Content::Valid(..) | Content::Nothing | Content::Invalid { .. } => None,
         }
     }
 

@@ -110,7 +110,7 @@ impl Topics {
         let mut registry = self.lock();
         if !registry.topics.contains_key(key) {
             self.metrics.recompiles.inc();
-            let (snapshot, facts) = Snapshot::compile(&view, key);
+            let (snapshot, facts) = Snapshot::compile(&view, key, None);
             registry.insert(Arc::clone(key), snapshot, facts);
         }
         if let Some(topic) = registry.topics.get_mut(key) {
@@ -192,7 +192,9 @@ impl Topics {
 
     fn recompile(&self, key: &Arc<TopicKey>) {
         let view = self.index.view();
-        let (snapshot, facts) = Snapshot::compile(&view, key);
+        // One hand compiles again, so that what is found here is what is replaced below.
+        let Some(before) = self.current(key) else { return };
+        let (snapshot, facts) = Snapshot::compile(&view, key, Some(&before));
         self.metrics.recompiles.inc();
         let mut registry = self.lock();
         let Some(subscribers) = registry.replace(key, snapshot, facts) else { return };

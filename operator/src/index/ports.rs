@@ -1,13 +1,17 @@
 //! A set of ports as users write it in an annotation, such as `25,3306,8000-8010`.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use conduit_model::PortRange;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Annotation on a Namespace, Service or Pod: its ports whose bytes pass through unread.
 pub const OPAQUE_PORTS_ANNOTATION: &str = "config.conduit.io/opaque-ports";
 
 /// Some of the ports from 1 to 65,535.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSet(Vec<RangeInclusive<u16>>);
+pub struct PortSet(Vec<PortRange>);
 
 /// The ports that an object's annotation lists: none where it has no such annotation, an error in words where its
 /// value cannot be read.
@@ -22,17 +26,31 @@ impl PortSet {
 
     /// Every port.
     pub fn all() -> Self {
-        Self(vec![1..=u16::MAX])
+        Self(PortRange::new(1, u16::MAX).into_iter().collect())
     }
 
     /// Whether `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
-        self.0.iter().any(|range| range.contains(&port))
+        self.0.iter().any(|range| range.contains(port))
     }
 
-    /// Every port of the set, as often as the text names it.
-    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        self.0.iter().cloned().flatten()
+    /// The ports of the set that are none of `others`, in their order and in rows that are as long as can be.
+    pub fn without(&self, others: &BTreeSet<u16>) -> Vec<PortRange> {
+        let mut listed = self.0.clone();
+        listed.sort();
+        let mut rows = Vec::new();
+        // Of the numbers up to 65,535, the lowest that is not dealt with.
+        let mut next = 1_u32;
+        for range in listed {
+            next = next.max(range.first().into());
+            for other in others.range(range.first()..=range.last()).copied().map(u32::from) {
+                rows.extend(row(next, other - 1));
+                next = next.max(other + 1);
+            }
+            rows.extend(row(next, range.last().into()));
+            next = next.max(u32::from(range.last()) + 1);
+        }
+        rows
     }
 
     /// Reads the annotation [`OPAQUE_PORTS_ANNOTATION`].
@@ -42,17 +60,19 @@ impl PortSet {
     }
 }
 
-fn range(item: &str) -> Result<RangeInclusive<u16>, String> {
+/// The ports from `first` to `last`, if there are any.
+fn row(first: u32, last: u32) -> Option<PortRange> {
+    PortRange::new(first.try_into().ok()?, last.try_into().ok()?)
+}
+
+fn range(item: &str) -> Result<PortRange, String> {
     let wrong = || format!("must list ports from 1 to 65535 or ranges such as 8000-8010, has {item:?}");
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong);
     let (first, last) = match item.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => (port(item)?, port(item)?),
     };
-    if first > last {
-        return Err(wrong());
-    }
-    Ok(first..=last)
+    PortRange::new(first, last).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -62,10 +82,28 @@ mod tests {
     #[test]
     fn ports_and_ranges_are_read() {
         let ports = PortSet::parse(" 25, 8000-8002,").unwrap();
-        assert_eq!(ports.iter().collect::<Vec<_>>(), [25, 8000, 8001, 8002]);
+        assert_eq!(rows(&ports, &[]), ["25", "8000-8002"]);
         assert!(ports.contains(8002) && !ports.contains(8003));
         assert_eq!(PortSet::parse("").unwrap(), PortSet::default());
-        assert_eq!(PortSet::parse("65535").unwrap().iter().count(), 1);
+        assert_eq!(rows(&PortSet::parse("65535").unwrap(), &[]), ["65535"]);
+    }
+
+    fn rows(ports: &PortSet, others: &[u16]) -> Vec<String> {
+        ports.without(&others.iter().copied().collect()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ports_are_as_few_rows_as_leave_the_others_out() {
+        for (text, others, expected) in [
+            ("1-65535", &[][..], &["1-65535"][..]),
+            ("1-65535", &[1, 80, 81, 65_535], &["2-79", "82-65534"]),
+            ("80", &[80], &[]),
+            ("80", &[79, 81], &["80"]),
+            ("8000-8010,90,8005-8020,8002", &[8015], &["90", "8000-8010", "8011-8014", "8016-8020"]),
+            ("10-20,10-20,12", &[15], &["10-14", "16-20"]),
+        ] {
+            assert_eq!(rows(&PortSet::parse(text).unwrap(), others), expected, "{text} without {others:?}");
+        }
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::{
     outbound, record,
 };
 use conduit_model::{
-    Endpoint, EndpointProxy, EndpointUpdate, Forward, Outbound, OutboundTls, Protocol, ServicePort, Target, Version,
-    Workload, WorkloadKind, wire::watch_response::Update as Message,
+    Endpoint, EndpointProxy, EndpointSet, EndpointUpdate, Forward, Outbound, OutboundTls, Protocol, ServicePort,
+    Target, Version, Workload, WorkloadKind, wire::watch_response::Update as Message,
 };
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -70,8 +70,8 @@ async fn tell(stream: &mut Stream, version: Version, update: Message) {
     assert_eq!(stream.answer().await, "");
 }
 
-fn set(endpoint: &Endpoint) -> BTreeMap<SocketAddr, Endpoint> {
-    BTreeMap::from([(endpoint.address, endpoint.clone())])
+fn set(endpoint: &Endpoint) -> EndpointSet {
+    [endpoint.clone()].into_iter().collect()
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use super::fake::{Operator, Running, Trust, client, client_of};
 use crate::identity::Identity;
 use conduit_model::{
-    Endpoint, EndpointProxy, EndpointUpdate, Forward, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version,
-    Workload, WorkloadKind,
+    Endpoint, EndpointProxy, EndpointSet, EndpointUpdate, Forward, Inbound, Outbound, OutboundTlsMode, Protocol,
+    Target, Version, Workload, WorkloadKind,
     wire::{watch_request::Message as Request, watch_response::Update as Message},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tonic::Status;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -42,17 +42,17 @@ fn balanced() -> Outbound {
     Outbound { protocol: Protocol::Http1, forward: Forward::Balance, ..Outbound::unknown(OutboundTlsMode::Prefer) }
 }
 
-fn endpoints(octets: &[u8]) -> BTreeMap<SocketAddr, Endpoint> {
+fn endpoints(octets: &[u8]) -> EndpointSet {
     let endpoint = |octet: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *octet], 8080));
-        (address, Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls })
+        Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls }
     };
     octets.iter().map(endpoint).collect()
 }
 
 fn whole(octets: &[u8]) -> (Version, Message) {
     let set = endpoints(octets);
-    let update = EndpointUpdate::Whole(set.values().cloned().collect());
+    let update = EndpointUpdate::Whole(set.iter().map(|endpoint| Endpoint::clone(endpoint)).collect());
     (Version::of_endpoints(&set), Message::Endpoints(update.to_wire()))
 }
 

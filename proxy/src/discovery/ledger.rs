@@ -13,9 +13,9 @@
 //! proxy off from every change. So a whole set, complete by definition, is taken as it is; whether its hash is equal
 //! decides whether the changes upon it are compared at all.
 
-use crate::{identity::TrustBundle, upstream::directory::EndpointSet};
+use crate::identity::TrustBundle;
 use conduit_model::{
-    EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Target, Version,
+    EndpointSet, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Target, Version,
     wire::{self, invalid::Meanwhile, watch_response::Update as Message},
 };
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};

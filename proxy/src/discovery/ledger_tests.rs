@@ -1,13 +1,13 @@
 //! The decisions of the ledger, event by event.
 
 use super::ledger::*;
-use crate::{identity::TrustBundle, upstream::directory::EndpointSet};
+use crate::identity::TrustBundle;
 use conduit_model::{
-    Endpoint, EndpointProxy, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Protocol, Target, Version, Workload,
-    WorkloadKind,
+    Endpoint, EndpointProxy, EndpointSet, EndpointUpdate, Inbound, Outbound, OutboundTlsMode, Protocol, Target,
+    Version, Workload, WorkloadKind,
     wire::{self, invalid::Meanwhile, watch_request::Message as Request, watch_response::Update as Message},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::time::Instant;
 
 fn address() -> SocketAddr {
@@ -31,13 +31,9 @@ fn workload() -> Workload {
 fn set(last_octets: &[u8]) -> EndpointSet {
     let endpoint = |octet: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *octet], 8080));
-        (address, Arc::new(Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls }))
+        Endpoint { address, workload: workload(), proxy: EndpointProxy::Mtls }
     };
     last_octets.iter().map(endpoint).collect()
-}
-
-fn plain(endpoints: &EndpointSet) -> BTreeMap<SocketAddr, Endpoint> {
-    endpoints.iter().map(|(address, endpoint)| (*address, Endpoint::clone(endpoint))).collect()
 }
 
 fn outbound(protocol: Protocol) -> Outbound {
@@ -53,12 +49,12 @@ fn config(outbound: &Outbound) -> wire::WatchResponse {
 }
 
 fn whole(endpoints: &EndpointSet) -> wire::WatchResponse {
-    let update = EndpointUpdate::Whole(plain(endpoints).into_values().collect());
+    let update = EndpointUpdate::Whole(endpoints.iter().map(|endpoint| Endpoint::clone(endpoint)).collect());
     response(target(), Version::of_endpoints(endpoints), Message::Endpoints(update.to_wire()))
 }
 
 fn change(old: &EndpointSet, new: &EndpointSet) -> wire::WatchResponse {
-    let update = EndpointUpdate::between(&plain(old), &plain(new));
+    let update = EndpointUpdate::between(old, new);
     response(target(), Version::of_endpoints(new), Message::Endpoints(update.to_wire()))
 }
 
@@ -296,7 +292,7 @@ fn a_whole_set_that_this_proxy_hashes_otherwise_is_taken_and_its_changes_are_not
 fn after_endpoints_that_cannot_be_read_the_next_change_asks_for_the_whole_set() {
     let mut ledger = subscribed();
     ledger.hear(whole(&set(&[1])));
-    let mut unreadable = EndpointUpdate::between(&plain(&set(&[1])), &plain(&set(&[1, 2]))).to_wire();
+    let mut unreadable = EndpointUpdate::between(&set(&[1]), &set(&[1, 2])).to_wire();
     unreadable.add[0].workload = None;
     let version = Version::of_endpoints(&set(&[1, 2]));
     let reaction = ledger.hear(response(target(), version, Message::Endpoints(unreadable)));

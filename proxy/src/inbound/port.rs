@@ -1,4 +1,4 @@
-//! A port of the pod with what requests need of it looked up in advance.
+//! A port of the pod, or some that are alike, with what requests need of it looked up in advance.
 
 use super::admit::Client;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         tcp::TcpSeries,
     },
 };
-use conduit_model::{Admission, Inbound, InboundPort, ObjectRef, Protocol, Route, ServicePort, SpiffeId};
+use conduit_model::{Admission, Inbound, InboundPort, ObjectRef, PortRange, Protocol, Route, ServicePort, SpiffeId};
 use http::Request;
 use std::{
     cell::{OnceCell, RefCell},
@@ -67,7 +67,7 @@ impl Port {
     }
 
     fn of(own: Option<Arc<Inbound>>, config: Option<InboundPort>, metrics: &Arc<Metrics>) -> Rc<Self> {
-        let labels = Labels::own(config.as_ref().map(|config| config.port), None, Tls::None(NoTls::Loopback));
+        let labels = Labels::own(config.as_ref().map(|config| config.ports), None, Tls::None(NoTls::Loopback));
         let routes = |service: Option<&ServicePort>, routes: &[Route]| {
             RouteSeries::all(&metrics.route, routes, |route| Labels::route(Direction::Inbound, service, route))
         };
@@ -114,21 +114,21 @@ impl Port {
         if clients.len() == clients.capacity() {
             clients.retain(|_, client| client.strong_count() > 0);
         }
-        let labels = Labels::own(self.number(), None, secured.tls());
+        let labels = Labels::own(self.ports(), None, secured.tls());
         let accepted = TcpSeries::new(&self.metrics, Peer::Source, &labels);
         let new = Rc::new(ClientSeries { accepted, secured: secured.clone(), services: OnceCell::new() });
         clients.insert(secured.clone(), Rc::downgrade(&new));
         new
     }
 
-    fn number(&self) -> Option<u16> {
-        self.config.as_ref().map(|config| config.port)
+    fn ports(&self) -> Option<PortRange> {
+        self.config.as_ref().map(|config| config.ports)
     }
 
     /// What counts the requests of `client`, one of this port's, service by service.
     fn services<'c>(&self, client: &'c ClientSeries) -> &'c [Rc<HttpSeries>] {
         client.services.get_or_init(|| {
-            let labels = |service| Labels::own(self.number(), service, client.secured.tls());
+            let labels = |service| Labels::own(self.ports(), service, client.secured.tls());
             let http = |service| Rc::new(HttpSeries::new(&self.metrics.http, labels(service)));
             match self.config.as_ref().map_or(&[][..], |config| &config.services) {
                 [] => vec![http(None)],

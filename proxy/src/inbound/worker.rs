@@ -9,7 +9,7 @@ use crate::{
     record::Metrics,
     upstream::{Connector, own::Own},
 };
-use conduit_model::Inbound;
+use conduit_model::{Inbound, PortRange};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -40,7 +40,7 @@ pub(super) struct Worker {
 #[derive(Debug, Default)]
 struct Known {
     config: Option<Arc<Inbound>>,
-    ports: HashMap<u16, Rc<Port>>,
+    ports: HashMap<PortRange, Rc<Port>>,
     /// Stands for every port that the configuration does not have.
     other: Option<Rc<Port>>,
 }
@@ -103,7 +103,7 @@ impl Worker {
         let Known { config, ports, other } = &mut *known;
         let own = config.as_ref();
         match own.and_then(|own| Some((own, own.port(port)?))) {
-            Some((own, config)) => ports.entry(port).or_insert_with(|| Port::new(own, config, &self.metrics)),
+            Some((own, config)) => ports.entry(config.ports).or_insert_with(|| Port::new(own, config, &self.metrics)),
             None => other.get_or_insert_with(|| Port::unknown(own, &self.metrics)),
         }
         .clone()
@@ -167,7 +167,7 @@ mod tests {
             pod: "web-1".into(),
         };
         let port = |port: &u16| InboundPort {
-            port: *port,
+            ports: (*port).into(),
             protocol: Protocol::Detect,
             services: Vec::new(),
             mtls: InboundMtls::DEFAULT,

@@ -143,11 +143,11 @@ impl Target {
             Forward::Balance => {
                 let mut balancer = self.balancer.borrow_mut();
                 if let Some(endpoints) = &*self.destination.peek_endpoints() {
-                    balancer.apply(endpoints, now, |endpoint, load| {
-                        self.candidate(&plan.config, endpoint.address, Some(endpoint), load)
-                    });
+                    balancer.apply(endpoints);
                 }
-                balancer.pick(tried, now)
+                balancer.pick(tried, now, |endpoint, load| {
+                    self.candidate(&plan.config, endpoint.address, Some(endpoint), load)
+                })
             }
             Forward::Direct { endpoint, .. } => {
                 let direct = || {

@@ -1,6 +1,6 @@
 //! Labels of series, from what is known of destinations and endpoints.
 
-use conduit_model::{ServicePort, SpiffeId, Workload, WorkloadKind};
+use conduit_model::{PortRange, ServicePort, SpiffeId, Workload, WorkloadKind};
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The side of the pod that a connection is on.
@@ -131,11 +131,12 @@ impl Labels {
         labels.secured(Direction::Outbound, tls)
     }
 
-    /// Of requests and connections to a port of the pod that the operator knows, by a Service where one is known.
-    pub(crate) fn own(port: Option<u16>, service: Option<&ServicePort>, tls: Tls<'_>) -> Self {
+    /// Of requests and connections to a port of the pod that the operator knows, or to any of several that it knows alike, by
+    /// a Service where one is known.
+    pub(crate) fn own(ports: Option<PortRange>, service: Option<&ServicePort>, tls: Tls<'_>) -> Self {
         let mut labels = Self::direction(Direction::Inbound).authority(service);
-        if let Some(port) = port {
-            labels = labels.and("target_port", port.to_string());
+        if let Some(ports) = ports {
+            labels = labels.and("target_port", ports.to_string());
         }
         labels.secured(Direction::Inbound, tls)
     }

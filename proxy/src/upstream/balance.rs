@@ -4,73 +4,120 @@
 //! they would all choose the same, until it is the worst. Two choices spread almost as well as knowing everything, and
 //! cost the same for three endpoints and three thousand. What an endpoint costs: see [`super::ewma`].
 
-use super::{candidate::Candidate, directory::EndpointSet, ewma::Ewma};
-use conduit_model::Endpoint;
-use std::{collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc};
+use super::{candidate::Candidate, ewma::Ewma};
+use conduit_model::{Endpoint, EndpointSet};
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
+
+/// As many peers tell a new endpoint what to expect.
+const SAMPLE: usize = 16;
 
 /// The endpoints of one destination on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Balancer {
-    /// What the candidates were made from.
-    endpoints: Option<Arc<EndpointSet>>,
-    candidates: Vec<(Arc<Endpoint>, Rc<Candidate>)>,
+    /// What the places were made from.
+    endpoints: Arc<EndpointSet>,
+    /// One for each endpoint, ordered by address.
+    places: Vec<Place>,
+}
+
+/// An endpoint, and its candidate from the first time that it is looked at: what a candidate takes is spent on those
+/// endpoints alone that a worker has to do with.
+#[derive(Debug)]
+struct Place {
+    endpoint: Arc<Endpoint>,
+    candidate: OnceCell<Rc<Candidate>>,
 }
 
 impl Balancer {
-    /// Brings the candidates in line with `endpoints`, if those have changed. A candidate whose endpoint did not change
+    /// Brings the places in line with `endpoints`, at the cost of what differs. A candidate whose endpoint did not change
     /// keeps its connections and its load; one that is gone closes its idle connections, and is not chosen again.
-    pub(crate) fn apply(
-        &mut self,
-        endpoints: &Arc<EndpointSet>,
-        now: Instant,
-        mut make: impl FnMut(&Endpoint, Ewma) -> Rc<Candidate>,
-    ) {
-        if self.endpoints.as_ref().is_some_and(|held| Arc::ptr_eq(held, endpoints)) {
+    pub(crate) fn apply(&mut self, endpoints: &Arc<EndpointSet>) {
+        if Arc::ptr_eq(&self.endpoints, endpoints) {
             return;
         }
-        let cold = Ewma::among(self.candidates.iter().map(|(_, candidate)| candidate.load()), now);
-        let mut old: HashMap<_, _> = self.candidates.drain(..).map(|(e, c)| (e.address, (e, c))).collect();
-        self.candidates = endpoints
-            .values()
-            .map(|endpoint| match old.remove(&endpoint.address) {
-                Some((held, candidate)) if held == *endpoint => (endpoint.clone(), candidate),
-                Some((_, replaced)) => {
-                    replaced.connections.retire();
-                    (endpoint.clone(), make(endpoint, cold))
+        if self.places.is_empty() {
+            self.places = endpoints.iter().map(Place::of).collect();
+        } else {
+            let difference = self.endpoints.difference(endpoints);
+            for address in difference.remove {
+                if let Ok(index) = self.find(address) {
+                    self.places.remove(index).retire();
                 }
-                None => (endpoint.clone(), make(endpoint, cold)),
-            })
-            .collect();
-        old.into_values().for_each(|(_, gone)| gone.connections.retire());
-        self.endpoints = Some(endpoints.clone());
+            }
+            for endpoint in difference.add {
+                match self.find(endpoint.address) {
+                    Ok(index) => std::mem::replace(&mut self.places[index], Place::of(endpoint)).retire(),
+                    Err(index) => self.places.insert(index, Place::of(endpoint)),
+                }
+            }
+        }
+        self.endpoints = endpoints.clone();
     }
 
     /// Lets go of all candidates: what they have idle is closed, and none is chosen again.
     pub(crate) fn clear(&mut self) {
-        self.candidates.drain(..).for_each(|(_, gone)| gone.connections.retire());
-        self.endpoints = None;
+        self.places.drain(..).for_each(Place::retire);
+        self.endpoints = Arc::default();
     }
 
     /// One endpoint that was not `tried`; none where all were. One that policy refuses only where it refuses all of them, to
     /// say so: others serve while the pods of a workload are being meshed one by one.
-    pub(crate) fn pick(&self, tried: &[SocketAddr], now: Instant) -> Option<Rc<Candidate>> {
-        let candidates = &self.candidates;
-        let untried = |candidate: &&Rc<Candidate>| !tried.contains(&candidate.address());
-        let usable = |candidate: &&Rc<Candidate>| untried(candidate) && !candidate.connections.are_refused();
-        let one = two_of(candidates.len())
+    pub(crate) fn pick(
+        &self,
+        tried: &[SocketAddr],
+        now: Instant,
+        make: impl Fn(&Endpoint, Ewma) -> Rc<Candidate>,
+    ) -> Option<Rc<Candidate>> {
+        let candidate = |place| self.candidate(place, now, &make);
+        let untried = |place: &&Place| !tried.contains(&place.endpoint.address);
+        let usable = |candidate: &&Rc<Candidate>| !candidate.connections.are_refused();
+        let one = two_of(self.places.len())
             .into_iter()
             .flatten()
-            .map(|index| &candidates[index].1)
+            .map(|index| &self.places[index])
+            .filter(untried)
+            .map(candidate)
             .filter(usable)
             .min_by(|a, b| a.cost(now).total_cmp(&b.cost(now)));
         // Few were tried, so this is rare.
-        let any_other = || fastrand::choice(self.all().filter(usable).collect::<Vec<_>>());
-        one.or_else(any_other).or_else(|| self.all().find(untried)).cloned()
+        let all = || self.places.iter().filter(untried).map(candidate);
+        let any_other = || fastrand::choice(all().filter(usable).collect::<Vec<_>>());
+        one.or_else(any_other).or_else(|| all().next()).cloned()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Rc<Candidate>> {
-        self.candidates.iter().map(|(_, candidate)| candidate)
+    /// The candidate of a place, made as its peers are if it is new.
+    fn candidate<'p>(
+        &'p self,
+        place: &'p Place,
+        now: Instant,
+        make: impl Fn(&Endpoint, Ewma) -> Rc<Candidate>,
+    ) -> &'p Rc<Candidate> {
+        place.candidate.get_or_init(|| make(&place.endpoint, Ewma::among(self.some_loads(), now)))
+    }
+
+    /// The loads of some candidates in a row, from a place taken at random.
+    fn some_loads(&self) -> impl Iterator<Item = Ewma> {
+        let (before, from) = self.places.split_at(fastrand::usize(..self.places.len().max(1)).min(self.places.len()));
+        let made = from.iter().chain(before).take(SAMPLE).filter_map(|place| place.candidate.get());
+        made.map(|candidate| candidate.load())
+    }
+
+    /// The index of the place at `address`, or the one that it would have.
+    fn find(&self, address: SocketAddr) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&address, |place| place.endpoint.address)
+    }
+}
+
+impl Place {
+    fn of(endpoint: &Arc<Endpoint>) -> Self {
+        Self { endpoint: endpoint.clone(), candidate: OnceCell::new() }
+    }
+
+    fn retire(self) {
+        if let Some(candidate) = self.candidate.into_inner() {
+            candidate.connections.retire();
+        }
     }
 }
 
@@ -101,7 +148,11 @@ mod tests {
         upstream::{Connections, Connector, Security},
     };
     use conduit_model::{EndpointProxy, Workload, WorkloadKind};
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{
+        cell::Cell,
+        collections::{BTreeMap, HashSet},
+        time::Duration,
+    };
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -115,7 +166,7 @@ mod tests {
         };
         let endpoint = |address: &&str| {
             let address = address.parse().unwrap();
-            (address, Arc::new(Endpoint { address, workload: workload.clone(), proxy: EndpointProxy::Mtls }))
+            Endpoint { address, workload: workload.clone(), proxy: EndpointProxy::Mtls }
         };
         Arc::new(addresses.iter().map(endpoint).collect())
     }
@@ -133,16 +184,20 @@ mod tests {
         Candidate::new(connections, Rc::new(HttpSeries::new(&metrics.http, labels)), load)
     }
 
-    fn balancer(addresses: &[&str], now: Instant) -> Balancer {
+    fn balancer(addresses: &[&str]) -> Balancer {
         let mut balancer = Balancer::default();
-        balancer.apply(&set(addresses), now, candidate);
+        balancer.apply(&set(addresses));
         balancer
+    }
+
+    fn nth(balancer: &Balancer, index: usize, now: Instant) -> &Rc<Candidate> {
+        balancer.candidate(&balancer.places[index], now, candidate)
     }
 
     fn spread(balancer: &Balancer, picks: usize, now: Instant) -> BTreeMap<String, usize> {
         let mut spread = BTreeMap::new();
         for _ in 0..picks {
-            *spread.entry(balancer.pick(&[], now).unwrap().address().to_string()).or_default() += 1;
+            *spread.entry(balancer.pick(&[], now, candidate).unwrap().address().to_string()).or_default() += 1;
         }
         spread
     }
@@ -151,14 +206,14 @@ mod tests {
     fn equal_endpoints_get_equal_shares_and_a_slow_one_little() {
         fastrand::seed(7);
         let now = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], now);
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
         let equal = spread(&balancer, 3000, now);
         assert!(equal.values().all(|count| (900..1100).contains(count)), "{equal:?}");
-        balancer.candidates[0].1.answered(50 * MS, now);
+        nth(&balancer, 0, now).answered(50 * MS, now);
         let unequal = spread(&balancer, 3000, now);
         assert_eq!(unequal.get("10.0.0.1:80"), None, "{unequal:?}");
         let later = now + Duration::from_secs(60);
-        balancer.candidates[1..].iter().for_each(|(_, candidate)| candidate.answered(MS, later));
+        (1..3).for_each(|index| nth(&balancer, index, later).answered(MS, later));
         let spread = spread(&balancer, 3000, later);
         assert!(spread["10.0.0.1:80"] > 900, "it is tried again once the peak has faded: {spread:?}");
     }
@@ -166,8 +221,8 @@ mod tests {
     #[test]
     fn open_requests_count_against_an_endpoint_until_they_end() {
         let now = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], now);
-        let open = balancer.candidates[0].1.pending();
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let open = nth(&balancer, 0, now).pending();
         assert_eq!(spread(&balancer, 100, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
         drop(open);
         assert_eq!(spread(&balancer, 100, now).len(), 2);
@@ -176,8 +231,8 @@ mod tests {
     #[test]
     fn an_endpoint_that_hangs_draws_no_requests_however_many_the_others_have() {
         let start = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], start);
-        let [hangs, busy] = [0, 1].map(|index| &balancer.candidates[index].1);
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let [hangs, busy] = [0, 1].map(|index| nth(&balancer, index, start));
         let hung = (hangs.pending(), hangs.waiting(start));
         let carried: Vec<_> = (0..50).map(|_| busy.pending()).collect();
         for second in 1..=120 {
@@ -190,20 +245,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_are_given_up_unanswered_make_an_endpoint_slow() {
-        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], Instant::now());
-        let waiting = balancer.candidates[0].1.waiting(Instant::now());
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let [candidate, _other] = [0, 1].map(|index| nth(&balancer, index, Instant::now()));
+        let waiting = candidate.waiting(Instant::now());
         tokio::time::advance(300 * MS).await;
         drop(waiting);
         let now = Instant::now();
-        assert_eq!(balancer.candidates[0].1.cost(now), 300e6);
+        assert_eq!(nth(&balancer, 0, now).cost(now), 300e6);
         assert_eq!(spread(&balancer, 20, now).keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
     }
 
     #[test]
     fn an_answer_ends_the_silence_of_those_that_still_wait() {
         let start = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80"], start);
-        let candidate = &balancer.candidates[0].1;
+        let balancer = balancer(&["10.0.0.1:80"]);
+        let candidate = nth(&balancer, 0, start);
         let (_waits, other) = (candidate.waiting(start), candidate.waiting(start));
         assert_eq!(candidate.cost(start + 400 * MS), 400e6);
         other.answered(start + 2 * MS);
@@ -213,8 +269,8 @@ mod tests {
     #[test]
     fn what_a_client_does_wrong_is_not_held_against_an_endpoint() {
         let start = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80"], start);
-        let candidate = &balancer.candidates[0].1;
+        let balancer = balancer(&["10.0.0.1:80"]);
+        let candidate = nth(&balancer, 0, start);
         for failure in [Failure::RequestInvalid, Failure::RequestBroken] {
             candidate.waiting(start).failed(failure, start);
             assert_eq!(candidate.cost(start), 1e6, "{failure:?}");
@@ -226,9 +282,9 @@ mod tests {
     #[test]
     fn what_was_tried_is_not_picked_again() {
         let now = Instant::now();
-        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], now);
+        let balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
         let mut tried = Vec::new();
-        while let Some(candidate) = balancer.pick(&tried, now) {
+        while let Some(candidate) = balancer.pick(&tried, now, candidate) {
             assert!(!tried.contains(&candidate.address()));
             tried.push(candidate.address());
         }
@@ -244,28 +300,56 @@ mod tests {
             false => secured(endpoint, load, Security::Refused),
         };
         let mut balancer = Balancer::default();
-        balancer.apply(&set(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]), now, make);
-        balancer.candidates[2].1.answered(Duration::from_secs(1), now);
-        assert_eq!(spread(&balancer, 100, now).keys().collect::<Vec<_>>(), ["10.0.0.3:80"]);
-        assert!(balancer.pick(&[usable], now).unwrap().connections.are_refused());
+        balancer.apply(&set(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]));
+        let spread =
+            |picks| (0..picks).map(|_| balancer.pick(&[], now, make).unwrap().address()).collect::<HashSet<_>>();
+        balancer.candidate(&balancer.places[2], now, make).answered(Duration::from_secs(1), now);
+        assert_eq!(spread(100), HashSet::from([usable]));
+        assert!(balancer.pick(&[usable], now, make).unwrap().connections.are_refused());
     }
 
     #[test]
     fn an_endpoint_that_stays_keeps_its_load_and_a_new_one_starts_as_its_peers_are() {
         let now = Instant::now();
-        let mut balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"], now);
-        let stays = balancer.candidates[1].1.clone();
-        balancer.candidates[0].1.answered(30 * MS, now);
+        let mut balancer = balancer(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let stays = nth(&balancer, 1, now).clone();
+        nth(&balancer, 0, now).answered(30 * MS, now);
         stays.answered(10 * MS, now);
-        balancer.apply(&set(&["10.0.0.2:80", "10.0.0.3:80"]), now, candidate);
-        assert!(Rc::ptr_eq(&stays, &balancer.candidates[0].1));
-        assert_eq!(balancer.candidates[1].1.cost(now), 20e6);
-        assert_eq!(balancer.candidates.len(), 2);
+        balancer.apply(&set(&["10.0.0.2:80", "10.0.0.3:80"]));
+        assert!(Rc::ptr_eq(&stays, nth(&balancer, 0, now)));
+        assert_eq!(nth(&balancer, 1, now).cost(now), 10e6);
+        assert_eq!(balancer.places.len(), 2);
     }
 
     #[test]
     fn with_no_endpoints_there_is_nothing_to_pick() {
         let now = Instant::now();
-        assert!(balancer(&[], now).pick(&[], now).is_none());
+        assert!(balancer(&[]).pick(&[], now, candidate).is_none());
+    }
+
+    #[test]
+    fn one_of_a_thousand_that_changes_costs_one_place_and_candidates_are_made_when_they_are_looked_at() {
+        let now = Instant::now();
+        let addresses: Vec<String> = (0..1000).map(|i| format!("10.0.{}.{}:80", i / 250, i % 250)).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut balancer = balancer(&addresses);
+        let made = Cell::new(0);
+        let make = |endpoint: &Endpoint, load: Ewma| {
+            made.set(made.get() + 1);
+            candidate(endpoint, load)
+        };
+        balancer.pick(&[], now, make);
+        assert_eq!(made.get(), 2);
+        let candidates: Vec<_> = (0..1000).map(|index| nth(&balancer, index, now).clone()).collect();
+        let mut changed = EndpointSet::clone(&balancer.endpoints);
+        let gone = changed.remove(addresses[500].parse().unwrap()).unwrap();
+        changed.insert(Endpoint { address: "10.1.0.0:80".parse().unwrap(), ..Endpoint::clone(&gone) });
+        let first = Endpoint::clone(changed.iter().next().unwrap());
+        changed.insert(Endpoint { proxy: EndpointProxy::None, ..first });
+        balancer.apply(&Arc::new(changed));
+        let kept = balancer.places.iter().filter_map(|place| place.candidate.get());
+        assert!(kept.zip(&candidates[1..500]).all(|(kept, before)| Rc::ptr_eq(kept, before)));
+        assert_eq!(balancer.places.iter().filter(|place| place.candidate.get().is_some()).count(), 998);
+        assert!(balancer.places.is_sorted_by_key(|place| place.endpoint.address));
     }
 }

@@ -22,9 +22,9 @@
 
 use super::own::Own;
 use arc_swap::{ArcSwapOption, Guard};
-use conduit_model::{Endpoint, EndpointUpdate, Forward, Outbound, OutboundTlsMode};
+use conduit_model::{EndpointSet, EndpointUpdate, Forward, Outbound, OutboundTlsMode};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     ops::Deref,
     sync::{
@@ -41,9 +41,6 @@ use tokio::{
 /// Most destinations that are subscribed to at once. Far above what a pod calls, and, with the proxy's own target, below
 /// the 10,000 that an operator takes on one stream.
 pub const MAX_DESTINATIONS: usize = 8_192;
-
-/// The endpoints of one destination.
-pub type EndpointSet = BTreeMap<SocketAddr, Arc<Endpoint>>;
 
 /// Every destination that is in use or was until lately.
 #[derive(Debug)]
@@ -216,7 +213,7 @@ impl Destination {
         self.replace_endpoints(endpoints);
     }
 
-    /// Takes the endpoints as they are now. One that did not change is the same `Arc` as before.
+    /// Takes the endpoints as they are now. What did not change is shared with those before.
     pub fn replace_endpoints(&self, endpoints: Arc<EndpointSet>) {
         self.endpoints.store(Some(endpoints));
         self.changes.send_modify(|changes| *changes += 1);
@@ -295,7 +292,7 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conduit_model::{EndpointProxy, Inbound, Workload, WorkloadKind};
+    use conduit_model::{Endpoint, EndpointProxy, Inbound, Workload, WorkloadKind};
     use futures::FutureExt;
 
     fn address(text: &str) -> SocketAddr {
@@ -464,15 +461,16 @@ mod tests {
     fn endpoints_change_one_by_one_or_as_a_whole() {
         let (directory, _wanted) = told();
         let held = directory.destination(address("10.96.0.1:80"));
-        let addresses = |held: &Held| held.endpoints().unwrap().keys().copied().collect::<Vec<_>>();
+        let addresses = |held: &Held| held.endpoints().unwrap().iter().map(|e| e.address).collect::<Vec<_>>();
         held.apply_endpoints(EndpointUpdate::Whole(vec![endpoint("10.0.0.1:80"), endpoint("10.0.0.2:80")]));
-        let kept = held.endpoints().unwrap()[&address("10.0.0.2:80")].clone();
+        let kept = held.endpoints().unwrap().get(address("10.0.0.2:80")).unwrap().clone();
         held.apply_endpoints(EndpointUpdate::Change {
             add: vec![endpoint("10.0.0.3:80")],
             remove: vec![address("10.0.0.1:80")],
         });
         assert_eq!(addresses(&held), vec![address("10.0.0.2:80"), address("10.0.0.3:80")]);
-        assert!(Arc::ptr_eq(&kept, &held.endpoints().unwrap()[&address("10.0.0.2:80")]), "what stays is the same");
+        let stays = held.endpoints().unwrap().get(address("10.0.0.2:80")).unwrap().clone();
+        assert!(Arc::ptr_eq(&kept, &stays), "what stays is the same");
         held.apply_endpoints(EndpointUpdate::Whole(Vec::new()));
         assert!(held.endpoints().unwrap().is_empty());
     }

@@ -167,7 +167,7 @@ pub fn inbound_port(application: SocketAddr, protocol: Protocol) -> InboundPort 
         routes: Vec::new(),
     };
     InboundPort {
-        port: application.port(),
+        ports: application.port().into(),
         protocol,
         services: vec![service],
         mtls: InboundMtls::DEFAULT,

@@ -38,7 +38,7 @@ fn destination(destination: &Destination, versions: Option<&Versions>) -> Value 
         "uses": destination.uses(),
         "versions": versions.map(of_versions),
         "config": destination.config().as_deref().map(outbound),
-        "endpoints": destination.endpoints().map(|set| set.values().map(|e| endpoint(e)).collect::<Vec<_>>()),
+        "endpoints": destination.endpoints().map(|set| set.iter().map(|e| endpoint(e)).collect::<Vec<_>>()),
     })
 }
 
@@ -81,9 +81,9 @@ fn inbound(inbound: &Inbound) -> Value {
 }
 
 fn inbound_port(port: &InboundPort) -> Value {
-    let InboundPort { port, protocol, services, .. } = port;
+    let InboundPort { ports, protocol, services, .. } = port;
     json!({
-        "port": port,
+        "port": ports.to_string(),
         "protocol": protocol.to_string(),
         "services": services.iter().map(inbound_service).collect::<Vec<_>>(),
     })
