@@ -49,7 +49,7 @@ cluster-status: ## what runs in cluster CLUSTER
 	@$(cluster) status --name $(CLUSTER)
 
 .PHONY: cluster-test
-cluster-test: ## the tests of e2e/cluster, and that a cluster leaves nothing behind
+cluster-test: ## the tests of what is in Go: e2e/cluster, e2e/foreign-tls, e2e/conformance; and that a cluster leaves nothing behind
 	@hack/cluster-test.sh
 
 # --- what the code is held to
@@ -107,6 +107,10 @@ demo: ## a real Kubernetes, the mesh, a demo shop under load, and its golden met
 demo-down: ## remove the demo's cluster and all it left; the build cache stays
 	@$(cluster) down --name demo
 	@echo "the build cache stays, in $(CONDUIT_CACHE)"
+
+.PHONY: conformance
+conformance: ## h2spec against the listeners, and gRPC's interop client and server through the mesh; needs root
+	@PROFILE=$(PROFILE) hack/conformance.sh
 
 .PHONY: bench-propagation
 bench-propagation: ## how long a ServiceProfile takes from the PATCH to the first request under its new route
