@@ -35,8 +35,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-/// How long a handshake may take, on either side.
+/// How long a client's handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take for its part. It has taken the connection, so it is near; one that is frozen must not keep a
+/// request from another that is not.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Tickets that a server gives a connection (RFC 8446 section 4.6.1): a client keeps one an address.
 const TICKETS: usize = 1;
 
@@ -233,7 +236,7 @@ impl Credentials {
         let connector = TlsConnector::from(config);
         let name = ServerName::IpAddress(address.into());
         let handshake = Box::pin(connector.with_alpn(vec![alpn.protocol().to_vec()]).connect(name, stream));
-        let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
+        let stream = timeout(SERVER_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
         let stream = stream.map_err(TlsError::of)?;
         let (_, connection) = stream.get_ref();
         self.examine(connection, &Expected::Workload(expected.clone()))?;

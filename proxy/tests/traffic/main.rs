@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod admission;
+mod endpoints;
 mod foreign;
 mod http1;
 mod http2;

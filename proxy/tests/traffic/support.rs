@@ -48,8 +48,13 @@ pub const DETECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs a case on one thread, as a worker runs.
 pub fn run(case: impl Future<Output = ()>) {
+    run_within(LIMIT, case);
+}
+
+/// Runs a case that stops the clock, and lets so much time pass.
+pub fn run_within(limit: Duration, case: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async { tokio::time::timeout(LIMIT, case).await.expect("the case hangs") });
+    LocalSet::new().block_on(&runtime, async { tokio::time::timeout(limit, case).await.expect("the case hangs") });
 }
 
 pub fn workload(name: &str) -> Workload {
