@@ -1,6 +1,7 @@
 //! The body of a message as it comes, over either version of HTTP: the seam between what reads and writes connections and
 //! what forwards messages. A new codec is a new payload of a variant; nobody else can tell.
 
+use super::http2;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -12,17 +13,17 @@ use std::{
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Http1(hyper::body::Incoming),
-    Http2(hyper::body::Incoming),
+    Http2(http2::Streamed),
 }
 
-/// Why a body broke off.
+/// Why a body broke off, or a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
     #[error(transparent)]
     Http1(hyper::Error),
     /// Carries the reason of a reset.
     #[error(transparent)]
-    Http2(hyper::Error),
+    Http2(h2::Error),
 }
 
 impl Body for Incoming {
@@ -38,13 +39,15 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) | Self::Http2(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) | Self::Http2(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -21,7 +21,7 @@ mod tcp;
 mod worker;
 
 use crate::{
-    http::{http1, http2, tunnel},
+    http::{http1, http2, incoming::Broken, tunnel},
     identity::{Alpn, Identity},
     listen::{
         accept::{Accepted, Refusal, accept},
@@ -135,8 +135,10 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Service::Bytes(permit) => return tcp::serve(worker, application, permit, &mut io).await,
         Service::Opened(mut server) => return tunnel::between(&mut io, &mut server).await,
         // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
-        Service::Http1 => http1::serve(io, serve, drain, worker.connector.idle_timeout).await,
-        Service::Http2 => http2::serve(io, serve, drain, terminating(worker.terminating.clone())).await,
+        Service::Http1 => http1::serve(io, serve, drain, worker.connector.idle_timeout).await.map_err(Broken::Http1),
+        Service::Http2 => {
+            http2::serve(io, serve, drain, terminating(worker.terminating.clone())).await.map_err(Broken::Http2)
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");

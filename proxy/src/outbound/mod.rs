@@ -13,7 +13,7 @@ mod target;
 mod tcp;
 
 use crate::{
-    http::{http1, http2, tunnel},
+    http::{http1, http2, incoming::Broken, tunnel},
     identity::Identity,
     listen::{
         accept::{Accepted, Refusal, accept},
@@ -143,8 +143,8 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Service::Opaque => return tcp::serve(&connection, &mut io).await,
         Service::Opened(mut opened) => return tunnel::between(&mut io, &mut opened.server).await,
         // The application has exited before its proxy is told to: nothing more can come.
-        Service::Http1 => http1::serve(io, serve, drain, Duration::ZERO).await,
-        Service::Http2 => http2::serve(io, serve, drain, std::future::pending()).await,
+        Service::Http1 => http1::serve(io, serve, drain, Duration::ZERO).await.map_err(Broken::Http1),
+        Service::Http2 => http2::serve(io, serve, drain, std::future::pending()).await.map_err(Broken::Http2),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");

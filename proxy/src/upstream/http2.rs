@@ -4,9 +4,13 @@
 //! (SETTINGS_MAX_CONCURRENT_STREAMS). Then another is opened, up to a bound; beyond it requests wait for a stream.
 //! Requests that come while a connection is being opened wait for that one.
 
-use super::connections::{Connections, Lease, failure};
+use super::connections::{Connections, Lease};
 use crate::{
-    http::{body::RequestBody, http2::LocalExecutor, incoming::Incoming, limits, outgoing::Outgoing},
+    http::{
+        http2::{self, Requests, Unanswered},
+        incoming::Incoming,
+        outgoing::Outgoing,
+    },
     identity::Alpn,
     listen::witness::Witness,
     outcome::Failure,
@@ -16,16 +20,11 @@ use futures::{
     future::{LocalBoxFuture, Shared},
 };
 use http::Response;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::{
     cell::{Cell, RefCell},
     fmt,
-    future::{Future, poll_fn},
-    pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Waker,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -38,9 +37,6 @@ const MOST_CONNECTIONS: usize = 16;
 
 /// Streams that a server is expected to take until it says so; RFC 9113 recommends no less.
 const LIKELY_STREAMS: usize = 100;
-
-/// Streams that are opened until the server has said how many it takes: it would refuse those beyond.
-const FIRST_STREAMS: usize = 1;
 
 /// Attempts to find a connection that has not just gone away.
 const TRIES: usize = 3;
@@ -56,20 +52,19 @@ pub(crate) struct Multiplexed {
 
 /// One connection.
 struct Connection {
-    sender: SendRequest<RequestBody>,
+    requests: Requests,
     load: Rc<Load>,
 }
 
 /// How much of a connection is in use.
 struct Load {
     streams: Cell<usize>,
-    /// What the server takes at once; a guess until its settings have been seen.
-    most_streams: Cell<usize>,
+    /// The server has answered, so its settings are known.
     answered: Cell<bool>,
+    /// The connection has ended.
+    ended: Cell<bool>,
     last_used: Cell<Instant>,
     witness: Arc<Witness>,
-    /// Wakes the connection's task, which is the one that can see what the server takes.
-    task: Cell<Option<Waker>>,
 }
 
 /// One stream, in use until it is dropped.
@@ -84,34 +79,31 @@ impl Multiplexed {
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut open = self.open.borrow_mut();
         let expiry = |connection: &Connection| connection.load.last_used.get() + IDLE_TIMEOUT;
-        open.retain(|c| !c.sender.is_closed() && (c.load.streams.get() > 0 || now < expiry(c)));
+        open.retain(|c| !c.load.ended.get() && (c.load.streams.get() > 0 || now < expiry(c)));
         open.iter().filter(|connection| connection.load.streams.get() == 0).map(expiry).min()
     }
 
     /// A stream of the connection with the most room.
-    fn stream(&self, connections: &Rc<Connections>) -> Option<(SendRequest<RequestBody>, Stream)> {
+    fn stream(&self, connections: &Rc<Connections>) -> Option<(Requests, Stream)> {
         let mut open = self.open.borrow_mut();
-        open.retain(|connection| !connection.sender.is_closed());
+        open.retain_mut(|connection| !connection.load.ended.get() && !connection.requests.are_over());
         let full = open.len() >= MOST_CONNECTIONS;
         let connection = open
             .iter()
-            .filter(|connection| full || connection.load.has_room())
+            .filter(|connection| full || connection.has_room())
             .min_by_key(|connection| connection.load.streams.get())?;
-        Some((connection.sender.clone(), Stream::start(&connection.load, connections)))
+        Some((connection.requests.clone(), Stream::start(&connection.load, connections)))
     }
 }
 
-impl Load {
-    /// The server has answered, so its settings are here: they are to be looked at.
-    fn look_at_settings(&self) {
-        self.answered.set(true);
-        if let Some(task) = self.task.take() {
-            task.wake();
-        }
-    }
-
+impl Connection {
     fn has_room(&self) -> bool {
-        self.streams.get() < self.most_streams.get()
+        let most = match self.requests.most_streams() {
+            Some(most) => most.max(1),
+            None if self.load.answered.get() => 1,
+            None => LIKELY_STREAMS,
+        };
+        self.load.streams.get() < most
     }
 }
 
@@ -150,36 +142,27 @@ pub(super) async fn send(
     request: &mut Outgoing,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     for _ in 0..TRIES {
-        let (mut sender, stream) = stream(connections).await?;
+        let (mut requests, stream) = stream(connections).await?;
         let Some(request) = request.next() else { break };
-        match sender.try_send_request(request).await {
+        let Ok(exchange) = requests.send(request) else { continue };
+        drop(requests);
+        match exchange.await {
             Ok(response) => {
-                stream.0.look_at_settings();
-                return Ok((response.map(Incoming::Http2), Lease::Http2(stream)));
+                stream.0.answered.set(true);
+                return Ok((response, Lease::Http2(stream)));
             }
             Err(_) if stream.0.witness.was_refused() => return Err(Failure::TlsFailed),
             // The server has gone away (GOAWAY) since the connection was last looked at, or refused the stream.
-            Err(error) if error.message().is_some() || never_processed(error.error()) => {}
-            Err(error) => return Err(failure(error.error())),
+            Err(Unanswered::NeverProcessed) => {}
+            Err(Unanswered::RequestBroken) => return Err(Failure::RequestBroken),
+            Err(Unanswered::Invalid) => return Err(Failure::ResponseInvalid),
+            Err(Unanswered::Broken) => return Err(Failure::ResponseBroken),
         }
     }
     Err(Failure::ConnectionLost)
 }
 
-/// Whether the server says that it has not looked at the request (RFC 9113 section 8.7).
-fn never_processed(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
-        }
-        source = cause.source();
-    }
-    false
-}
-
-async fn stream(connections: &Rc<Connections>) -> Result<(SendRequest<RequestBody>, Stream), Failure> {
+async fn stream(connections: &Rc<Connections>) -> Result<(Requests, Stream), Failure> {
     loop {
         if let Some(stream) = connections.http2.stream(connections) {
             return Ok(stream);
@@ -213,43 +196,22 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
     let address = connections.address();
     let mut io = connections.open(Alpn::Http2).await?;
     let witness = io.witnessed();
-    let (sender, connection) = Builder::new(LocalExecutor)
-        .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
-        .initial_max_send_streams(FIRST_STREAMS)
-        .max_header_list_size(limits::HEAD as u32)
-        .max_send_buf_size(limits::SEND_BUFFER)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|_| Failure::ConnectionLost)?;
+    let (requests, driven) = http2::open(io).await.map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {
         streams: Cell::new(0),
-        most_streams: Cell::new(LIKELY_STREAMS),
         answered: Cell::new(false),
+        ended: Cell::new(false),
         last_used: Cell::new(Instant::now()),
         witness,
-        task: Cell::default(),
     });
     let seen = load.clone();
     tokio::task::spawn_local(async move {
-        let mut connection = pin!(connection);
-        let mut first = true;
-        let ended = poll_fn(|cx| {
-            if std::mem::take(&mut first) {
-                seen.task.set(Some(cx.waker().clone()));
-            }
-            let polled = connection.as_mut().poll(cx);
-            let most_streams = connection.current_max_send_streams();
-            if seen.answered.get() || most_streams != FIRST_STREAMS {
-                seen.most_streams.set(most_streams.max(1));
-            }
-            polled
-        });
-        if let Err(error) = ended.await {
+        if let Err(error) = driven.await {
             tracing::debug!(%address, %error, "HTTP/2 connection to server ended");
         }
+        seen.ended.set(true);
     });
-    Ok(Connection { sender, load })
+    Ok(Connection { requests, load })
 }
 
 #[cfg(test)]

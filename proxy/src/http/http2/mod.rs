@@ -1,0 +1,22 @@
+//! HTTP/2 connections, straight on the `h2` crate: of clients ([`serve`]), and to servers ([`open`]).
+//!
+//! One task drives a connection, and everything that goes on in it. What a client's connection carries are futures within
+//! that task, so that all who were answered in one turn of the worker are written together: `h2` would write after every
+//! frame with data, and each of these writes would be a TLS record and a system call ([`wire`]). A request to a server is
+//! a part of whoever waits for its answer; only a body that is still on its way when the answer begins goes on in a task of
+//! its own, because the answer may wait for it, or it for the answer.
+//!
+//! Nothing is buffered beyond the windows in [`super::limits`]: a piece of a body gives its room in the window back when
+//! whoever takes the body asks for the next one, and that is when the other connection had room for it ([`pump`]).
+//!
+//! A stream that one side resets is reset at the other, with the same reason where there is one.
+
+mod body;
+mod client;
+mod pump;
+mod server;
+mod wire;
+
+pub(crate) use body::Streamed;
+pub(crate) use client::{Requests, Unanswered, open};
+pub(crate) use server::serve;

@@ -1,0 +1,136 @@
+//! Sending a body in an HTTP/2 stream, as fast as the peer takes it and no faster.
+
+use crate::http::{body::RequestBodyError, incoming::Broken};
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Sends a body to its end.
+#[derive(Debug)]
+pub(super) struct Pump<B> {
+    body: B,
+    stream: SendStream<Bytes>,
+    /// A piece for which there was no room yet, and whether it is the last.
+    held: Option<(Bytes, bool)>,
+}
+
+/// Why a body was not sent to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// The peer does not want it, or is gone.
+    ByPeer,
+    /// The body broke off, which the peer has been told.
+    Broken,
+}
+
+/// What a stream is reset with because of an error.
+pub(super) trait Reset {
+    fn reason(&self) -> Reason;
+}
+
+impl<B> Pump<B> {
+    pub(super) fn new(body: B, stream: SendStream<Bytes>) -> Self {
+        Self { body, stream, held: None }
+    }
+}
+
+impl<B> Pump<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Reset,
+{
+    /// Sends the piece that is held.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        while self.held.is_some() && self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Stopped::ByPeer)),
+            }
+        }
+        Poll::Ready(match self.held.take() {
+            Some((piece, last)) => self.send(piece, last),
+            None => Ok(()),
+        })
+    }
+
+    fn send(&mut self, piece: Bytes, last: bool) -> Result<(), Stopped> {
+        self.stream.send_data(piece, last).map_err(|_closed| Stopped::ByPeer)
+    }
+}
+
+impl<B> Future for Pump<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Reset,
+{
+    type Output = Result<(), Stopped>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        let this = &mut *self;
+        loop {
+            if let Some((_, last)) = this.held {
+                ready!(this.poll_held(cx))?;
+                if last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                return this.stream.poll_reset(cx).map(|_| Err(Stopped::ByPeer));
+            };
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    this.stream.send_reset(error.reason());
+                    return Poll::Ready(Err(Stopped::Broken));
+                }
+                None => return Poll::Ready(this.send(Bytes::new(), true)),
+            };
+            match frame.into_data() {
+                Ok(piece) => {
+                    // Room is asked for once there is something to send: what is asked for and not used, no other stream of
+                    // the connection gets. As little as will do, for `h2` asks for the rest as soon as it has the piece.
+                    if !piece.is_empty() {
+                        this.stream.reserve_capacity(1);
+                    }
+                    let last = this.body.is_end_stream();
+                    if piece.is_empty() {
+                        this.send(piece, last)?;
+                        if last {
+                            return Poll::Ready(Ok(()));
+                        }
+                    } else {
+                        this.held = Some((piece, last));
+                    }
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return Poll::Ready(this.stream.send_trailers(trailers).map_err(|_closed| Stopped::ByPeer));
+                }
+            }
+        }
+    }
+}
+
+impl Reset for Broken {
+    fn reason(&self) -> Reason {
+        match self {
+            // A connection that broke is not the fault of whoever is told.
+            Self::Http2(error) => error.reason().unwrap_or(Reason::CANCEL),
+            Self::Http1(_) => Reason::INTERNAL_ERROR,
+        }
+    }
+}
+
+impl Reset for RequestBodyError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Client(broken) => broken.reason(),
+            Self::Superseded => Reason::CANCEL,
+        }
+    }
+}

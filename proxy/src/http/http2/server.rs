@@ -1,0 +1,231 @@
+//! Serving one HTTP/2 connection of a client, with the request function of whoever accepted it.
+
+use super::{
+    body::Streamed,
+    pump::Pump,
+    wire::{Outlet, Wire, wire},
+};
+use crate::{
+    http::{
+        body::{Finish, ResponseBody},
+        incoming::Incoming,
+        limits,
+    },
+    listen::{drain::Drain, io::Io},
+};
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::{LocalBoxFuture, select},
+    stream::FuturesUnordered,
+};
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::io::ReadBuf;
+
+/// How long a client that was told of an error of the connection may take to hear it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Bytes that such a client may send meanwhile.
+const MOST_UNREAD: usize = 64 * 1024;
+
+/// Serves HTTP/2. Once `going_away` is ready, or on drain, the client is told to open no more streams (GOAWAY).
+///
+/// # Errors
+/// The connection broke, or the client does not speak HTTP/2.
+pub(crate) async fn serve<S, R, F>(
+    io: Io,
+    request: S,
+    drain: Drain,
+    going_away: impl Future<Output = ()>,
+) -> Result<(), h2::Error>
+where
+    S: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody<F>>>,
+    F: Finish + Unpin,
+{
+    // In a box: `h2` takes more than connections otherwise do, and they share a type.
+    Box::pin(converse(io, request, drain, going_away)).await
+}
+
+async fn converse<S, R, F>(
+    io: Io,
+    request: S,
+    mut drain: Drain,
+    going_away: impl Future<Output = ()>,
+) -> Result<(), h2::Error>
+where
+    S: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody<F>>>,
+    F: Finish + Unpin,
+{
+    let (wire, outlet) = wire(io);
+    let going_away = async {
+        select(pin!(going_away), pin!(drain.draining())).await;
+    };
+    let ended = match handshake(wire, &outlet).await {
+        Ok(connection) => drive(connection, &outlet, request, going_away.boxed_local()).await,
+        Err(error) => Err(error),
+    };
+    if ended.as_ref().is_err_and(|error| !error.is_io()) {
+        let _ = tokio::time::timeout(LAST_WORDS, discard(&outlet)).await;
+    }
+    ended
+}
+
+async fn handshake(wire: Wire, outlet: &Outlet) -> Result<Connection<Wire, Bytes>, h2::Error> {
+    let mut handshake = Builder::new()
+        .initial_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_concurrent_streams(limits::STREAMS)
+        .max_header_list_size(limits::HEAD as u32)
+        .max_send_buffer_size(limits::SEND_BUFFER)
+        .handshake(wire);
+    poll_fn(|cx| {
+        let shaken = Pin::new(&mut handshake).poll(cx);
+        // An error of the connection shows when it is read.
+        let _ = outlet.poll_send(cx);
+        shaken
+    })
+    .await
+}
+
+/// Drives the connection until it has ended. What it carries then ends with it.
+async fn drive<S, R, F>(
+    mut connection: Connection<Wire, Bytes>,
+    outlet: &Outlet,
+    request: S,
+    going_away: LocalBoxFuture<'_, ()>,
+) -> Result<(), h2::Error>
+where
+    S: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody<F>>>,
+    F: Finish + Unpin,
+{
+    let mut all = FuturesUnordered::new();
+    all.push(Going::Away { told: going_away });
+    poll_fn(|cx| {
+        loop {
+            // What is answered by now is in what the connection writes next.
+            let mut again = false;
+            while let Poll::Ready(Some(ended)) = all.poll_next_unpin(cx) {
+                if let Ended::Away = ended {
+                    connection.graceful_shutdown();
+                }
+            }
+            while let Poll::Ready(next) = connection.poll_accept(cx)? {
+                let Some((head, respond)) = next else { return Poll::Ready(Ok(())) };
+                all.push(Going::Serving { answer: request(incoming(head)), respond });
+                again = true;
+            }
+            if !again {
+                break;
+            }
+        }
+        // An error of the connection shows when it is read.
+        let _ = outlet.poll_send(cx);
+        Poll::Pending
+    })
+    .await
+}
+
+fn incoming(request: Request<RecvStream>) -> Request<Incoming> {
+    let (head, body) = request.into_parts();
+    let body = Incoming::Http2(Streamed::new(body, &head.headers));
+    Request::from_parts(head, body)
+}
+
+/// Reads until the client has closed the connection: one that is closed with bytes unread is reset, and a reset may
+/// overtake what was said last (RFC 9113 section 5.4.1).
+async fn discard(outlet: &Outlet) {
+    let mut bytes = vec![0; 4096];
+    let mut unread = 0;
+    while unread < MOST_UNREAD {
+        let mut into = ReadBuf::new(&mut bytes);
+        let read = poll_fn(|cx| outlet.poll_discard(cx, &mut into)).await;
+        if read.is_err() || into.filled().is_empty() {
+            return;
+        }
+        unread += into.filled().len();
+    }
+}
+
+pin_project! {
+    /// What goes on in a connection.
+    #[project = GoingProjection]
+    enum Going<'a, R, F> {
+        /// Waits for the time to tell the client that no more streams are to be opened.
+        Away { told: LocalBoxFuture<'a, ()> },
+        /// A request waits for its answer.
+        Serving {
+            #[pin]
+            answer: R,
+            respond: SendResponse<Bytes>,
+        },
+        /// An answer is being sent.
+        Answering { pump: Pump<ResponseBody<F>> },
+    }
+}
+
+/// What has ended in a connection.
+enum Ended {
+    Away,
+    Exchange,
+}
+
+impl<R, F> Future for Going<'_, R, F>
+where
+    R: Future<Output = Response<ResponseBody<F>>>,
+    F: Finish + Unpin,
+{
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let pump = match self.as_mut().project() {
+                GoingProjection::Away { told } => return told.poll_unpin(cx).map(|()| Ended::Away),
+                GoingProjection::Serving { answer, respond } => match answer.poll(cx) {
+                    Poll::Ready(response) => respond_with(respond, response),
+                    // The client may give it up, which ends it here and at the server.
+                    Poll::Pending => return respond.poll_reset(cx).map(|_| Ended::Exchange),
+                },
+                GoingProjection::Answering { pump } => return Pin::new(pump).poll(cx).map(|_| Ended::Exchange),
+            };
+            match pump {
+                Some(pump) => self.set(Self::Answering { pump }),
+                None => return Poll::Ready(Ended::Exchange),
+            }
+        }
+    }
+}
+
+/// Sends the head of a response; what sends its body, if there is one.
+fn respond_with<F>(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<ResponseBody<F>>,
+) -> Option<Pump<ResponseBody<F>>>
+where
+    F: Finish + Unpin,
+{
+    let (head, body) = response.into_parts();
+    let last = body.is_end_stream();
+    match respond.send_response(Response::from_parts(head, ()), last) {
+        Ok(stream) => (!last).then(|| Pump::new(body, stream)),
+        Err(error) => {
+            tracing::debug!(%error, "a response cannot be sent");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            None
+        }
+    }
+}
