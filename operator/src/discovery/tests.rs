@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Code, Request, Status, Streaming};
 
+mod gone;
 mod who;
 
 const NOW: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);

@@ -8,6 +8,11 @@ use conduit_model::{
     wire::{watch_request::Message as Request, watch_response::Update as Message},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 use tonic::Status;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -330,4 +335,64 @@ async fn an_operator_that_refuses_the_certificate_is_told_from_one_that_is_away_
     tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap().unwrap();
     let failure = running.inquiry.snapshot().await.unwrap().failure.unwrap();
     assert!(failure.contains("refuses this proxy's certificate: "), "{failure}");
+}
+
+/// A way to `operator` that leads nowhere any more once it is cut: nothing arrives, and nobody is told. New connections are
+/// served again.
+async fn passage(operator: SocketAddr) -> (SocketAddr, watch::Sender<usize>, JoinSet<()>) {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (cut, cuts) = watch::channel(0);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        for number in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut cuts = cuts.clone();
+            connections.spawn(async move {
+                let mut server = TcpStream::connect(operator).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+                    cut = cuts.wait_for(|cuts| *cuts > number) => drop(cut),
+                }
+                // Both ends stay open.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    (address, cut, tasks)
+}
+
+/// Lets so many seconds pass on a clock that is stopped, and in each what is on its way arrive: the clock of an idle runtime
+/// would run ahead of its sockets.
+async fn pass(seconds: usize) {
+    for _ in 0..seconds {
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_operator_that_is_gone_without_a_word_is_noticed_within_half_a_minute_and_called_anew() {
+    let trust = Trust::new();
+    let mut operator = Operator::start(loopback(), &trust).await;
+    let (address, cut, _tasks) = passage(operator.address).await;
+    let running = client(address, &trust, LONG);
+    let mut stream = operator.stream().await;
+    stream.subscribed(Target::Inbound).await;
+    stream.tell(Target::Inbound, Version::of_inbound(&inbound()), Message::Inbound(inbound().to_wire())).await;
+    assert_eq!(stream.answer().await, "");
+
+    tokio::time::pause();
+    // Nothing is said for a long time, and the stream is kept.
+    pass(120).await;
+    assert!(running.inquiry.snapshot().await.unwrap().connected);
+    cut.send_replace(1);
+    pass(30).await;
+    assert!(running.inquiry.snapshot().await.unwrap().connected);
+    tokio::time::resume();
+    let mut again = operator.stream().await;
+    assert_eq!(again.subscribed(Target::Inbound).await, (Some(Version::of_inbound(&inbound())), None));
 }

@@ -30,15 +30,18 @@ use crate::{
     },
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 use target::Target;
+
+/// How long a worker keeps what it has of a destination that the directory has let go of.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// What a worker needs to serve outbound connections.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ pub async fn serve(config: Config) -> io::Result<()> {
         detect_timeout: config.detect_timeout,
         connector: Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout },
         targets: RefCell::default(),
+        sweeping: Cell::default(),
         reports: Reports::new(),
     });
     let admit = |_| Ok(());
@@ -105,6 +109,7 @@ struct Worker {
     detect_timeout: Duration,
     connector: Connector,
     targets: RefCell<HashMap<SocketAddr, Rc<Target>>>,
+    sweeping: Cell<bool>,
     reports: Reports,
 }
 
@@ -160,17 +165,42 @@ impl Worker {
         {
             return target.clone();
         }
-        // A destination enters far less often than it is used: the time to let go of those that have left.
-        targets.retain(|_, target| !target.is_gone());
         let target = Target::new(self, held.shared());
         targets.insert(held.address(), target.clone());
+        if !self.sweeping.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(self)));
+        }
         target
+    }
+
+    /// Lets go of destinations that the directory has let go of; whether there are others.
+    fn let_go(&self) -> bool {
+        let mut targets = self.targets.borrow_mut();
+        targets.retain(|_, target| !target.is_gone());
+        if targets.len() * 4 <= targets.capacity() {
+            targets.shrink_to_fit();
+        }
+        !targets.is_empty()
+    }
+}
+
+/// Gives back what destinations took that nothing uses any more, for as long as there are any.
+async fn sweep(worker: Weak<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(worker) = worker.upgrade() else { return };
+        if !worker.let_go() {
+            worker.sweeping.set(false);
+            return;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::own::Own;
+    use tokio::task::LocalSet;
 
     fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
         size_of::<F>()
@@ -182,5 +212,43 @@ mod tests {
         let (connection, request) = (size(connection), size(request::serve));
         assert!(connection <= 3072, "a connection takes {connection} bytes");
         assert!(request <= 1600, "a request takes {request} bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_destination_took_is_given_back_when_nothing_has_used_it_for_a_while() {
+        let case = async {
+            let (directory, _wanted) = Directory::new(Own::new());
+            let metrics = Metrics::new();
+            let worker = Rc::new(Worker {
+                directory: directory.clone(),
+                handshakes: Handshakes::new(Identity::new("cluster.local".parse().unwrap()), metrics.clone()),
+                pod_ips: Rc::default(),
+                metrics,
+                drain: drain::channel().1,
+                discovery_timeout: SWEEP,
+                detect_timeout: SWEEP,
+                connector: Connector { connect_timeout: SWEEP, idle_timeout: SWEEP },
+                targets: RefCell::default(),
+                sweeping: Cell::default(),
+                reports: Reports::new(),
+            });
+            let [used, unused] = [1, 2].map(|last| SocketAddr::from(([10, 96, 0, last], 80)));
+            let held = directory.destination(used);
+            let kept = Rc::downgrade(&worker.target(&held));
+            let gone = Rc::downgrade(&worker.target(&directory.destination(unused)));
+            assert!(directory.remove(unused) && !directory.remove(used));
+            tokio::time::sleep(2 * SWEEP).await;
+            assert_eq!((kept.strong_count(), gone.strong_count()), (1, 0));
+            drop(held);
+            assert!(directory.remove(used));
+            tokio::time::sleep(2 * SWEEP).await;
+            assert_eq!((kept.strong_count(), worker.targets.borrow().capacity()), (0, 0));
+            // The next one is let go of as well.
+            let again = Rc::downgrade(&worker.target(&directory.destination(used)));
+            assert!(directory.remove(used));
+            tokio::time::sleep(2 * SWEEP).await;
+            assert_eq!(again.strong_count(), 0);
+        };
+        LocalSet::new().run_until(case).await;
     }
 }

@@ -172,6 +172,9 @@ impl Directory {
         }
         destination.removed.store(true, Ordering::Release);
         destinations.remove(&address);
+        if destinations.len() * 4 <= destinations.capacity() {
+            destinations.shrink_to_fit();
+        }
         true
     }
 

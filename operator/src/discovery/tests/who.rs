@@ -113,7 +113,13 @@ async fn what_cannot_be_understood_ends_the_stream_with_the_field_and_is_counted
 }
 
 /// A connection whose handshake has proven `web-1`.
-struct Proven(DuplexStream);
+pub(super) struct Proven(DuplexStream);
+
+impl Proven {
+    pub(super) fn new(stream: DuplexStream) -> Self {
+        Self(stream)
+    }
+}
 
 impl Connected for Proven {
     type ConnectInfo = Authenticated;
