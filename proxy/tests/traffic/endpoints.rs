@@ -365,8 +365,8 @@ impl Pods {
 
 #[test]
 fn a_hundred_changes_of_endpoints_a_second_under_load_fail_no_request() {
-    run(async {
-        for protocol in [Protocol::Http1] {
+    run_within(Duration::from_secs(60), async {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
             let application = Server::start("ok", protocol).await.address;
             let first = InboundProxy::before(application, protocol);
             let identity = first.authority.identity("client");
@@ -375,24 +375,25 @@ fn a_hundred_changes_of_endpoints_a_second_under_load_fail_no_request() {
             let mut pods = Pods { application, protocol, pods, ended: JoinSet::new() };
             let proxy = OutboundProxy::meshed(protocol, &[endpoint(pods.pods[0].address, true)], identity);
 
-            let over = Rc::new(Cell::new(false));
+            let (over, answered) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
             let mut clients = JoinSet::new();
             for _ in 0..6 {
-                let (address, over) = (proxy.address, over.clone());
+                let (address, over, answered) = (proxy.address, over.clone(), answered.clone());
                 clients.spawn_local(async move {
                     let mut client = Client::connect(address, protocol).await;
-                    let mut answered = 0;
                     while !over.get() {
                         assert_eq!(client.post("/").await, (200, "ok".to_owned()));
-                        answered += 1;
+                        answered.set(answered.get() + 1);
                     }
-                    answered
                 });
             }
 
             let mut ticks = interval(Duration::from_millis(10));
             let dead = [endpoint(refusing().await, true), endpoint(refusing().await, false)];
-            for step in 0..200 {
+            for step in 0.. {
+                if step >= 200 && answered.get() >= 200 {
+                    break;
+                }
                 ticks.tick().await;
                 // Half of the pods, in turn, and every second time one at which nobody listens.
                 let chosen = (0..3).map(|i| endpoint(pods.pods[(step + i) % pods.pods.len()].address, true));
@@ -404,15 +405,14 @@ fn a_hundred_changes_of_endpoints_a_second_under_load_fail_no_request() {
                 }
             }
             over.set(true);
-            let answered: usize = clients.join_all().await.iter().sum();
+            clients.join_all().await;
             wait_for(
                 &proxy.metrics,
                 "route_response_total",
                 &["classification=\"success\"", "status_code=\"200\""],
-                answered as f64,
+                answered.get() as f64,
             )
             .await;
-            assert!(answered > 200, "{answered} requests are no load");
             // What was open at the pods that are gone has come to its end.
             proxy.destination.apply_endpoints(EndpointUpdate::Whole(vec![endpoint(pods.pods[0].address, true)]));
             Client::connect(proxy.address, protocol).await.post("/").await;
