@@ -5,12 +5,20 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod load;
+mod matrix;
+mod measure;
 mod mesh;
+mod peers;
+mod report;
+mod results;
+mod scenario;
 mod topology;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use serde::Serialize;
+use std::{path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::{Inside, Process, Spawn};
 
@@ -28,6 +36,22 @@ enum Command {
     /// Variables CONDUIT_BENCH_* tell the command of the Service (name and address) and of each pod: address, process id
     /// of the proxy, address of the admin server, file of the network namespace for `nsenter --net=`.
     Mesh(MeshFlags),
+    Run(matrix::Matrix),
+    /// Print the tables of a run, and write the page about it.
+    Report {
+        /// What `run` has written.
+        #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
+        from: PathBuf,
+        /// The folder of the documentation, where performance.md and its plots go.
+        #[arg(long, value_name = "DIR")]
+        docs: Option<PathBuf>,
+    },
+    Load(load::Load),
+    Hold(load::Hold),
+    Bulk(load::Bulk),
+    First(load::First),
+    Origin(load::origin::Origin),
+    Relay(peers::floor::Relay),
     #[command(hide = true)]
     Inside(Inside),
 }
@@ -57,6 +81,22 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Inside(inside) => match topology::enter_and_run(&inside)? {},
+        Command::Run(flags) => on_one_thread(until_stopped(run_matrix(flags))),
+        Command::Report { from, docs } => {
+            let results: results::Results =
+                serde_json::from_slice(&std::fs::read(&from).with_context(|| from.display().to_string())?)?;
+            println!("{}", report::text(&results));
+            if let Some(docs) = docs {
+                report::write(&results, &docs)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Load(flags) => on_one_thread(printed(load::run_load(&flags))),
+        Command::Hold(flags) => on_one_thread(printed(load::run_hold(&flags))),
+        Command::Bulk(flags) => on_one_thread(printed(load::run_bulk(&flags))),
+        Command::First(flags) => on_one_thread(printed(load::first(&flags))),
+        Command::Origin(flags) => on_one_thread(load::origin::serve(&flags)).map(|()| ExitCode::SUCCESS),
+        Command::Relay(flags) => on_one_thread(peers::floor::relay(&flags)).map(|()| ExitCode::SUCCESS),
         Command::Mesh(flags) => on_one_thread(until_stopped(run_in_mesh(flags))),
     }
 }
@@ -64,6 +104,11 @@ fn run(command: Command) -> Result<ExitCode> {
 /// Processes end with the thread that started them: it is always the first.
 fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn printed(work: impl Future<Output = Result<impl Serialize>>) -> Result<ExitCode> {
+    println!("{}", serde_json::to_string(&work.await?)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Ends the work when this process is asked to end, so that what it made is taken down in order.
@@ -74,6 +119,11 @@ async fn until_stopped(work: impl Future<Output = Result<ExitCode>>) -> Result<E
         _ = terminate.recv() => Ok(ExitCode::from(143)),
         _ = interrupt.recv() => Ok(ExitCode::from(130)),
     }
+}
+
+async fn run_matrix(flags: matrix::Matrix) -> Result<ExitCode> {
+    println!("\n{}", report::text(&matrix::run(&flags).await?));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run_in_mesh(flags: MeshFlags) -> Result<ExitCode> {

@@ -28,6 +28,13 @@ pub(crate) struct Port {
     app_protocol: Option<String>,
 }
 
+impl Port {
+    /// One that declares its protocol by its name, if at all.
+    pub(crate) fn new(name: &str, port: u16, target: u16) -> Self {
+        Self { name: name.to_owned(), port, target, app_protocol: None }
+    }
+}
+
 impl FromStr for Port {
     type Err = String;
 

@@ -117,11 +117,12 @@ impl Mesh {
     /// A mesh whose proxies are ready.
     pub(crate) async fn start(parts: &Parts) -> Result<Self> {
         let mut mesh = Self::without_proxies(parts).await?;
-        for index in 0..mesh.network.pods.len() {
-            let proxy = mesh.spawn_proxy(index)?;
-            mesh.proxies.push(proxy);
+        let pods = 0..mesh.network.pods.len();
+        let mut proxies = pods.map(|index| mesh.spawn_proxy(index)).collect::<Result<Vec<_>>>()?;
+        for (index, proxy) in proxies.iter_mut().enumerate() {
+            mesh.is_ready(index, proxy).await?;
         }
-        mesh.proxies_are_ready().await?;
+        mesh.proxies = proxies;
         Ok(mesh)
     }
 
@@ -177,17 +178,16 @@ impl Mesh {
         Ok(())
     }
 
-    /// Waits until every proxy that was started says that it is ready.
-    pub(crate) async fn proxies_are_ready(&mut self) -> Result<()> {
+    /// Waits until the proxy of the pod at this place says that it is ready.
+    pub(crate) async fn is_ready(&self, index: usize, proxy: &mut Process) -> Result<()> {
         let started = Instant::now();
-        for (pod, proxy) in self.network.pods.iter().zip(&mut self.proxies) {
-            while !answers(&self.network.node, (pod.ip, ADMIN).into()) {
-                proxy.check()?;
-                if started.elapsed() > PATIENCE {
-                    bail!("the proxy of {} is not ready{}", pod.name, proxy.last_words());
-                }
-                tokio::time::sleep(PAUSE).await;
+        let pod = self.network.pods.get(index).context("there is no such pod")?;
+        while !answers(&self.network.node, (pod.ip, ADMIN).into()) {
+            proxy.check()?;
+            if started.elapsed() > PATIENCE {
+                bail!("the proxy of {} is not ready{}", pod.name, proxy.last_words());
             }
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
