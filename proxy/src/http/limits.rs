@@ -19,6 +19,11 @@ pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// the others from theirs; so it is far larger than the window of one stream, and those bound the memory.
 pub(crate) const SHARED_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
+/// What small frames of HTTP/2 bodies that nobody has read yet may take in a connection beside their bytes, which is all
+/// that windows count: 256 bytes each, in `h2`'s reckoning. Beyond it the connection ends with ENHANCE_YOUR_CALM. Enough for
+/// a stream's window full of the smallest messages that gRPC has, because they are nobody's fault.
+pub(crate) const SMALL_FRAMES: usize = 16 * 1024 * 1024;
+
 /// Bytes of one HTTP/2 body that wait to be written.
 pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod admission;
+mod calls;
 mod endpoints;
 mod foreign;
+mod grpc;
 mod http1;
 mod http2;
 mod identity;

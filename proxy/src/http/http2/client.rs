@@ -53,6 +53,7 @@ pub(crate) async fn open(io: Io) -> Result<(Requests, impl Future<Output = Resul
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
+        .data_frame_budget(limits::SMALL_FRAMES)
         .enable_push(false)
         .handshake(wire)
         .await?;

@@ -72,6 +72,11 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         let this = &mut *self;
+        // Looked at before the body: that of a response breaks off too where its client has given up the call, and is then
+        // not to count as the server's failure.
+        if this.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Stopped::ByPeer));
+        }
         loop {
             if let Some((_, last)) = this.held {
                 ready!(this.poll_held(cx))?;
@@ -79,10 +84,7 @@ where
                     return Poll::Ready(Ok(()));
                 }
             }
-            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-                return this.stream.poll_reset(cx).map(|_| Err(Stopped::ByPeer));
-            };
-            let frame = match frame {
+            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
                     this.stream.send_reset(error.reason());

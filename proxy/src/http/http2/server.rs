@@ -91,6 +91,7 @@ async fn handshake(wire: Wire, outlet: &Outlet) -> Result<Connection<Wire, Bytes
         .max_concurrent_streams(limits::STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
+        .data_frame_budget(limits::SMALL_FRAMES)
         .handshake(wire);
     poll_fn(|cx| {
         let shaken = Pin::new(&mut handshake).poll(cx);
@@ -195,11 +196,17 @@ where
         loop {
             let pump = match self.as_mut().project() {
                 GoingProjection::Away { told } => return told.poll_unpin(cx).map(|()| Ended::Away),
-                GoingProjection::Serving { answer, respond } => match answer.poll(cx) {
-                    Poll::Ready(response) => respond_with(respond, response),
-                    // The client may give it up, which ends it here and at the server.
-                    Poll::Pending => return respond.poll_reset(cx).map(|_| Ended::Exchange),
-                },
+                GoingProjection::Serving { answer, respond } => {
+                    // The client may give it up, which ends it here and at the server. Looked at first: to whoever sends its
+                    // body on, that is a body that broke off.
+                    if respond.poll_reset(cx).is_ready() {
+                        return Poll::Ready(Ended::Exchange);
+                    }
+                    match answer.poll(cx) {
+                        Poll::Ready(response) => respond_with(respond, response),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
                 GoingProjection::Answering { pump } => return Pin::new(pump).poll(cx).map(|_| Ended::Exchange),
             };
             match pump {
