@@ -4,7 +4,7 @@ use super::respond::CONDUIT_ERROR;
 use crate::outcome::Failure;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result
             let headers = request.headers_mut();
             strip_hop_by_hop(headers, upgrade);
             if was_chunked && version == Version::HTTP_11 {
-                // Else hyper takes it for granted that a GET has no body unless its length is known.
+                // Whoever sends chunks may send none: that is a body too.
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             Ok(())
@@ -60,7 +60,7 @@ pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) -> Res
     was_chunked(response.headers()).map_err(|OtherCoding| Failure::ResponseInvalid)?;
     if response.version() != Version::HTTP_2 {
         strip_hop_by_hop(response.headers_mut(), upgrade);
-        // The server's own version ends here (RFC 9110 section 2.5); towards a client of HTTP/1.0 hyper lowers it.
+        // The server's own version ends here (RFC 9110 section 2.5); towards a client of HTTP/1.0 it is lowered.
         *response.version_mut() = Version::HTTP_11;
     }
     response.headers_mut().remove(CONDUIT_ERROR);
@@ -103,7 +103,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = list(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
         for name in named {
-            if name != TE && !(upgrade && name == UPGRADE) {
+            // What says where a message goes and where it ends is not an option of its connection.
+            if name != TE && name != HOST && name != CONTENT_LENGTH && !(upgrade && name == UPGRADE) {
                 headers.remove(name);
             }
         }

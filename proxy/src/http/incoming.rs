@@ -1,8 +1,9 @@
 //! The body of a message as it comes, over either version of HTTP: the seam between what reads and writes connections and
 //! what forwards messages. A new codec is a new payload of a variant; nobody else can tell.
 
-use super::http2;
+use super::{http1, http2};
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
@@ -12,15 +13,40 @@ use std::{
 /// A body that is being received.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Http1(hyper::body::Incoming),
+    Http1(http1::Body),
     Http2(http2::Streamed),
+}
+
+/// Tells the client of a request what comes before its answer (1xx), if it understands that.
+#[derive(Clone, Debug)]
+pub(crate) enum Informer {
+    Http1(http1::Informer),
+}
+
+impl Incoming {
+    /// What tells the client whose request this is.
+    pub(crate) fn informer(&self) -> Option<Informer> {
+        match self {
+            Self::Http1(http1::Body::Request(body)) => Some(Informer::Http1(body.informer())),
+            Self::Http1(http1::Body::Response(_)) | Self::Http2(_) => None,
+        }
+    }
+}
+
+impl Informer {
+    /// Sends an informational response.
+    pub(crate) fn inform(&self, response: &Response<()>) {
+        match self {
+            Self::Http1(informer) => informer.inform(response),
+        }
+    }
 }
 
 /// Why a body broke off, or a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
     #[error(transparent)]
-    Http1(hyper::Error),
+    Http1(http1::Broken),
     /// Carries the reason of a reset.
     #[error(transparent)]
     Http2(h2::Error),

@@ -1,8 +1,34 @@
 //! The bounds on what one HTTP connection may take, towards clients and servers the same but where it is said.
 
+use std::time::Duration;
+
 /// Most bytes of a message's head, HTTP/1 and HTTP/2. Beyond it a request gets 431. Also the most that is read ahead of
 /// an HTTP/1 body.
 pub(crate) const HEAD: usize = 64 * 1024;
+
+/// Most headers of an HTTP/1 message. Beyond it a request gets 431.
+pub(crate) const HEADERS: usize = 128;
+
+/// How long the head of an HTTP/1 request may take from its first byte to its last. Beyond it the client gets 408. A
+/// connection on which nothing has come may stay idle for as long as it likes.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Most bytes of the extensions of one body's chunks, all together, which nobody reads.
+pub(crate) const CHUNK_EXTENSIONS: usize = 4096;
+
+/// Most trailers of an HTTP/1 body, and the most bytes that they take.
+pub(crate) const TRAILERS: usize = 64;
+pub(crate) const TRAILERS_SIZE: usize = 16 * 1024;
+
+/// Most informational responses (1xx) to one HTTP/1 request.
+pub(crate) const INFORMATIONAL: usize = 16;
+
+/// Bytes of an HTTP/1 request's body that are read and thrown away, where an answer came before it, so that its connection
+/// can be used again, or closes without a reset that would destroy the answer on its way.
+pub(crate) const DISCARDED: usize = 256 * 1024;
+
+/// How long a connection that is being closed is read, for the same reason.
+pub(crate) const DISCARDING: Duration = Duration::from_secs(2);
 
 /// Requests that one HTTP/2 connection may have open at once. More than what clients usually ask for, because one
 /// connection to the proxy stands for many to a service.

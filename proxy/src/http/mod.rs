@@ -5,7 +5,7 @@
 
 pub(crate) mod body;
 pub(crate) mod headers;
-pub(crate) mod http1;
+pub mod http1;
 pub(crate) mod http2;
 pub(crate) mod incoming;
 pub(crate) mod limits;

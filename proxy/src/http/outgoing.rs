@@ -2,9 +2,10 @@
 
 use super::{
     body::{Replay, RequestBody},
-    incoming::Incoming,
+    headers,
+    incoming::{Incoming, Informer},
 };
-use http::{Method, Request, Version, request::Parts};
+use http::{Method, Request, Response, Version, request::Parts};
 
 /// The request, and what it takes to send it again.
 #[derive(Debug)]
@@ -13,13 +14,15 @@ pub(crate) struct Outgoing {
     /// The body of the first sending.
     first: Option<RequestBody>,
     replay: Replay,
+    informer: Option<Informer>,
 }
 
 impl Outgoing {
     pub(crate) fn new(request: Request<Incoming>) -> Self {
         let (head, body) = request.into_parts();
+        let informer = body.informer();
         let (first, replay) = Replay::of(body);
-        Self { head, first: Some(first), replay }
+        Self { head, first: Some(first), replay, informer }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -40,6 +43,15 @@ impl Outgoing {
     pub(crate) fn next(&mut self) -> Option<Request<RequestBody>> {
         let body = self.first.take().or_else(|| self.replay.again())?;
         Some(Request::from_parts(self.head.clone(), body))
+    }
+
+    /// Passes an informational response on to the client. One that cannot be passed is not: it has to be understood by nobody.
+    pub(crate) fn inform(&self, mut response: Response<()>) {
+        if let Some(informer) = &self.informer
+            && headers::pass_response(&mut response, false).is_ok()
+        {
+            informer.inform(&response);
+        }
     }
 
     /// The request has been answered, and will not be sent again.

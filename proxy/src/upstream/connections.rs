@@ -161,29 +161,18 @@ async fn reap(connections: Weak<Connections>) {
 impl Finish for Lease {
     fn finish(self) {
         match self {
-            Self::Http1(sender, connections) => connections.http1_idle(sender),
+            Self::Http1(sender, connections) => http1::finish(sender, connections),
             Self::Http2(stream) => drop(stream),
         }
     }
 }
 
 impl Connections {
-    fn http1_idle(self: &Rc<Self>, sender: http1::Sender) {
-        if !self.is_retired() {
+    /// Keeps a connection for the next request, if it can carry one.
+    pub(super) fn http1_idle(self: &Rc<Self>, sender: http1::Sender) {
+        if !self.is_retired() && sender.can_go_on() {
             self.http1.put(sender, Instant::now());
             self.reap_later();
         }
-    }
-}
-
-/// What an error of hyper's client says of a request that was sent.
-pub(super) fn failure(error: &hyper::Error) -> Failure {
-    if error.is_user() {
-        // The only thing of ours that can fail there is the body, and the client makes it.
-        Failure::RequestBroken
-    } else if error.is_parse() {
-        Failure::ResponseInvalid
-    } else {
-        Failure::ResponseBroken
     }
 }

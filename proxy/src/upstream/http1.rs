@@ -1,19 +1,21 @@
 //! HTTP/1.1 connections to one address, one request at a time on each.
 //!
-//! A connection is put back when its response has ended. It may not be ready by then, for its own task has yet to see
-//! the end, or an early answer left a request's body half sent; so one is taken only if it is ready, the latest first,
-//! so that the others can grow old and be closed.
+//! A connection is put back when its response has ended, and its request too: where the answer came first, what is left of
+//! the request is sent in a task of its own. The latest is taken first, so that the others can grow old and be closed. One
+//! that its server has closed meanwhile is found out when it is taken, or when it is looked after.
 
-use super::connections::{Connections, Lease, failure};
+use super::connections::{Connections, Lease};
 use crate::{
-    http::{body::RequestBody, incoming::Incoming, limits, outgoing::Outgoing},
+    http::{
+        http1::{Body, Client, SendError},
+        incoming::Incoming,
+        outgoing::Outgoing,
+    },
     identity::Alpn,
     listen::witness::Witness,
     outcome::Failure,
 };
 use http::Response;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -23,7 +25,7 @@ const MOST_IDLE: usize = 256;
 /// Sends requests on one connection.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    requests: SendRequest<RequestBody>,
+    client: Client,
     witness: Arc<Witness>,
 }
 
@@ -41,20 +43,17 @@ impl Idle {
     }
 
     fn take(&self) -> Option<Sender> {
-        let mut idle = self.0.borrow_mut();
-        idle.retain(|(_, sender)| !sender.requests.is_closed());
-        let latest = idle.iter().rposition(|(_, sender)| sender.requests.is_ready())?;
-        Some(idle.remove(latest).1)
+        self.0.borrow_mut().pop().map(|(_, sender)| sender)
     }
 
     pub(super) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
 
-    /// Closes what was put back more than `timeout` ago; when the next one will have been.
+    /// Closes what was put back more than `timeout` ago, and what its server has closed; when the next one will have been.
     pub(super) fn expire(&self, now: Instant, timeout: Duration) -> Option<Instant> {
         let mut idle = self.0.borrow_mut();
-        idle.retain(|(since, _)| now < *since + timeout);
+        idle.retain(|(since, sender)| now < *since + timeout && sender.client.is_open());
         idle.first().map(|(since, _)| *since + timeout)
     }
 }
@@ -76,19 +75,25 @@ pub(super) async fn send(
 
 async fn attempt(
     connections: &Rc<Connections>,
-    mut sender: Sender,
-    request: &mut Outgoing,
+    sender: Sender,
+    outgoing: &mut Outgoing,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let request = request.next().ok_or(Failure::ConnectionLost)?;
+    if !sender.client.is_open() {
+        return Err(Failure::ConnectionLost);
+    }
+    let request = outgoing.next().ok_or(Failure::ConnectionLost)?;
     let before = sender.witness.written();
-    match sender.requests.try_send_request(request).await {
-        Ok(response) => Ok((response.map(Incoming::Http1), Lease::Http1(sender, connections.clone()))),
-        Err(_) if sender.witness.was_refused() => Err(Failure::TlsFailed),
-        // It never left, or it did and never arrived.
-        Err(error) if error.message().is_some() || sender.witness.nothing_arrived_since(before) => {
-            Err(Failure::ConnectionLost)
+    match sender.client.send(request, |response| outgoing.inform(response)).await {
+        Ok(response) => {
+            let response = response.map(|body| Incoming::Http1(Body::Response(body)));
+            Ok((response, Lease::Http1(sender, connections.clone())))
         }
-        Err(error) => Err(failure(error.error())),
+        Err(SendError::Request) => Err(Failure::RequestBroken),
+        Err(_) if sender.witness.was_refused() => Err(Failure::TlsFailed),
+        // It never arrived.
+        Err(_) if sender.witness.nothing_arrived_since(before) => Err(Failure::ConnectionLost),
+        Err(SendError::Response(_)) => Err(Failure::ResponseInvalid),
+        Err(SendError::Broken(_)) => Err(Failure::ResponseBroken),
     }
 }
 
@@ -96,14 +101,25 @@ async fn open(connections: &Connections) -> Result<Sender, Failure> {
     // In a box, which is gone once it is open.
     let mut io = Box::pin(connections.open(Alpn::Http1)).await?;
     let witness = io.witnessed();
-    let mut builder = Builder::new();
-    builder.preserve_header_case(true).max_buf_size(limits::HEAD).max_header_size(limits::HEAD);
-    let (requests, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|_| Failure::ConnectionLost)?;
-    let address = connections.address();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%address, %error, "HTTP/1 connection to server ended");
-        }
-    });
-    Ok(Sender { requests, witness })
+    Ok(Sender { client: Client::new(io), witness })
+}
+
+impl Sender {
+    /// Whether it can carry another request.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.client.can_go_on()
+    }
+}
+
+/// The response on `sender` has ended.
+pub(super) fn finish(sender: Sender, connections: Rc<Connections>) {
+    if sender.client.has_sent() {
+        return connections.http1_idle(sender);
+    }
+    if sender.can_go_on() {
+        tokio::task::spawn_local(async move {
+            sender.client.rest().await;
+            connections.http1_idle(sender);
+        });
+    }
 }
