@@ -2,6 +2,7 @@
 #
 #   CLUSTER=name   which cluster (default test; the demo's is demo)     NODES=2   how many nodes
 #   PROFILE=name   how images are built: test-image (default: quick to build) or release (what users get)
+#   BENCH_PROFILE=name   likewise for bench and soak; release if not given
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 CLUSTER ?= test
 NODES ?= 1
 PROFILE ?= test-image
+BENCH_PROFILE ?= release
 # Builds are kept outside the checkout, by hash of what decides whether they can be reused.
 CONDUIT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/conduit
 ifndef CARGO_TARGET_DIR
@@ -115,3 +117,13 @@ conformance: ## h2spec against the listeners, and gRPC's interop client and serv
 .PHONY: bench-propagation
 bench-propagation: ## how long a ServiceProfile takes from the PATCH to the first request under its new route
 	@hack/bench-propagation.sh
+
+# --- how fast and how small
+
+.PHONY: bench
+bench: ## Conduit beside haproxy, Envoy and the floor, about ten minutes once built; SCENARIO=max-h1 PEERS=haproxy,conduit REPS=3 FULL=1 DOCS=1
+	@BENCH_PROFILE=$(BENCH_PROFILE) SCENARIO=$(SCENARIO) PEERS=$(PEERS) REPS=$(REPS) FULL=$(FULL) DOCS=$(DOCS) hack/bench.sh run
+
+.PHONY: soak
+soak: ## mixed traffic with churn for SECONDS (600), and BYTES (10 GB) with a checksum: nothing fails, nothing grows
+	@BENCH_PROFILE=$(BENCH_PROFILE) SOAK_SECONDS=$(SECONDS) BYTES=$(BYTES) hack/bench.sh soak

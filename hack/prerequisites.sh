@@ -1,6 +1,7 @@
 #!/bin/bash
-# hack/prerequisites.sh: installs what building, testing and the demo need and this machine lacks: Debian packages, and
-# cargo-deny into the cache. Does nothing, quickly, where nothing is missing. No daemon of these packages is started.
+# hack/prerequisites.sh [PACKAGE...]: installs what building, testing and the demo need and this machine lacks: Debian
+# packages, those that are named besides, and cargo-deny into the cache. Does nothing, quickly, where nothing is missing. No
+# daemon of these packages is started.
 #
 # Rust and Go are expected to be there: which ones is the developer's choice.
 set -euo pipefail
@@ -15,6 +16,7 @@ packages=(
     containerd runc containernetworking-plugins iproute2 iptables nftables util-linux
     redis-server redis-tools
     openssl
+    "$@"
 )
 
 command -v go >/dev/null || fail "Go is not installed; 1.26 or newer, from https://go.dev/dl"
@@ -53,7 +55,7 @@ if ((${#missing[@]} > 0)); then
     "${as_root[@]}" apt-get -qq update
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
     # Nor at the next boot, for those that came with this.
-    for package in containerd redis-server; do
+    for package in containerd redis-server haproxy; do
         if [[ " ${missing[*]} " == *" $package "* && -d /run/systemd/system ]]; then
             "${as_root[@]}" systemctl --quiet disable "$package.service"
         fi

@@ -13,6 +13,7 @@ mod peers;
 mod report;
 mod results;
 mod scenario;
+mod soak;
 mod topology;
 
 use anyhow::{Context, Result};
@@ -46,7 +47,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         docs: Option<PathBuf>,
     },
+    Soak(soak::Soak),
     Load(load::Load),
+    Abort(load::Abort),
     Hold(load::Hold),
     Bulk(load::Bulk),
     First(load::First),
@@ -91,6 +94,11 @@ fn run(command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Soak(flags) => on_one_thread(until_stopped(async {
+            soak::run(&flags).await?;
+            Ok(ExitCode::SUCCESS)
+        })),
+        Command::Abort(flags) => on_one_thread(printed(load::run_abort(&flags))),
         Command::Load(flags) => on_one_thread(printed(load::run_load(&flags))),
         Command::Hold(flags) => on_one_thread(printed(load::run_hold(&flags))),
         Command::Bulk(flags) => on_one_thread(printed(load::run_bulk(&flags))),
@@ -143,4 +151,9 @@ async fn run_in_mesh(flags: MeshFlags) -> Result<ExitCode> {
     let status = spawn.attached(client)?.ended().await?;
     mesh.stop().await?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// The file of this program, for processes that do another part of the work.
+fn this_program() -> Result<String> {
+    Ok(std::env::current_exe().context("this program has no name")?.display().to_string())
 }

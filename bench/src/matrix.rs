@@ -33,6 +33,9 @@ pub(crate) struct Matrix {
     /// Seconds that count of each load.
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
+    /// How Conduit's binaries were built, for those who read the results.
+    #[arg(long, value_name = "PROFILE", default_value = "release")]
+    pub(crate) build: String,
     /// Where what was measured is written, as JSON.
     #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
     pub(crate) output: PathBuf,
@@ -48,7 +51,7 @@ pub(crate) async fn run(matrix: &Matrix) -> Result<Results> {
     let scenarios = or_all(&matrix.scenario, &Scenario::ALL);
     let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let versions = peers.iter().filter_map(|peer| Some((*peer, matrix.programs.version(*peer)?))).collect();
-    let results = Results { began, machine: machine(), versions, readings: Vec::new() };
+    let results = Results { began, build: matrix.build.clone(), machine: machine(), versions, readings: Vec::new() };
     let mut run = Run { matrix, results, done: 0, all: 0, started: Instant::now() };
     run.all = pairs(&scenarios, &peers).count() * matrix.repetitions as usize;
 

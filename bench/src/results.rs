@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Results {
     /// When it began, in seconds since 1970.
     pub(crate) began: u64,
+    /// How Conduit's binaries were built.
+    pub(crate) build: String,
     /// On what.
     pub(crate) machine: Machine,
     /// What the peers say their version is.

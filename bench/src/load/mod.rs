@@ -1,5 +1,6 @@
 //! Load from one process on one thread, and what it met. Must not know what stands between it and the origin.
 
+mod abort;
 mod bulk;
 mod client;
 mod hold;
@@ -8,6 +9,7 @@ mod wire;
 
 pub(crate) mod origin;
 
+pub(crate) use abort::{Abort, Aborted, run as run_abort};
 pub(crate) use bulk::{Bulk, BulkResult, run as run_bulk};
 pub(crate) use client::{Client, Target};
 pub(crate) use hold::{First, Held, Hold, first, run as run_hold};

@@ -132,6 +132,16 @@ impl Mesh {
         self.proxy(pod).logged(pod, &self.folder.join("logs"))
     }
 
+    /// The proxies, in the order of the pods.
+    pub(crate) fn proxies(&self) -> &[Process] {
+        &self.proxies
+    }
+
+    /// The operator.
+    pub(crate) fn operator(&self) -> &Process {
+        &self.operator
+    }
+
     /// Where logs and manifests are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

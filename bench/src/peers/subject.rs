@@ -50,7 +50,7 @@ impl Subject {
         };
         let mut subject =
             Self { peer, programs: programs.clone(), place, origin: None, client_half: None, server_half: None };
-        let mut origin = Spawn::new("origin", [this_program()?, "origin".to_owned()]);
+        let mut origin = Spawn::new("origin", [crate::this_program()?, "origin".to_owned()]);
         origin.cpu = Cpu::Load;
         subject.origin = Some(origin.logged(subject.server(), subject.folder())?);
         subject.server_half = subject.spawn(Half::Server)?;
@@ -93,7 +93,8 @@ impl Subject {
 
     /// Runs a subcommand of this program in the client's pod, and gives what it printed.
     pub(crate) async fn client(&self, arguments: &[String]) -> Result<String> {
-        let mut spawn = Spawn::new("the load", std::iter::once(this_program()?).chain(arguments.iter().cloned()));
+        let mut spawn =
+            Spawn::new("the load", std::iter::once(crate::this_program()?).chain(arguments.iter().cloned()));
         spawn.cpu = Cpu::Load;
         spawn.output(&self.network().pods[0]).await
     }
@@ -137,7 +138,7 @@ impl Subject {
         let command = match (&self.place, self.peer) {
             (Place::Mesh(mesh), _) => return mesh.spawn_proxy(index).map(Some),
             (_, Peer::None | Peer::Conduit) => return Ok(None),
-            (_, Peer::Floor) => [vec![this_program()?, "relay".into()], floor_maps(half, server)].concat(),
+            (_, Peer::Floor) => [vec![crate::this_program()?, "relay".into()], floor_maps(half, server)].concat(),
             (_, Peer::Haproxy) => {
                 let file = self.write(name, &haproxy::configuration(half, server, &certificates))?;
                 vec![self.programs.haproxy.display().to_string(), "-db".into(), "-f".into(), file]
@@ -226,8 +227,4 @@ fn bare(peer: Peer) -> Result<Place> {
         network.pods[0].namespace.succeed(Command::new("nft").arg("-f").arg(&rules))?;
     }
     Ok(Place::Bare { network, folder })
-}
-
-fn this_program() -> Result<String> {
-    Ok(std::env::current_exe().context("this program has no name")?.display().to_string())
 }

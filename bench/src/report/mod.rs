@@ -15,7 +15,7 @@ pub(crate) fn text(results: &Results) -> String {
     tables::all(results).iter().map(tables::Table::text).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes `performance.md` and its plots into the folder of the documentation.
+/// Writes `performance.md`, its plots and the values behind them into the folder of the documentation.
 ///
 /// # Errors
 ///
@@ -27,6 +27,7 @@ pub(crate) fn write(results: &Results, docs: &Path) -> Result<()> {
     for plot in &plots {
         fs::write(folder.join(plot.file), &plot.svg)?;
     }
+    fs::write(folder.join("results.json"), serde_json::to_vec_pretty(results)?)?;
     let path = docs.join("performance.md");
     fs::write(&path, page::page(results, &plots)).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -67,8 +67,9 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
     put(
         &mut page,
         format_args!(
-            "Measured on {date}: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, in parentheses the least \
+            "Measured on {date} with binaries of the profile `{}`: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, in parentheses the least \
          and the most. Up to {busy:.1} processes wanted a CPU at a time.\n",
+            results.build,
             machine.processor,
             machine.kernel,
             versions.join(", ")
