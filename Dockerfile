@@ -10,10 +10,11 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
 # Static, so that an image holds the binary alone. An explicit --target keeps the flag from build scripts and procedural
-# macros, which cannot be linked statically.
+# macros, which cannot be linked statically. aws-lc seeds its random numbers from the kernel and the CPU, and not from the
+# jitter of a clock as well, which takes every process 35 ms at its start (docs/decisions/0009-size.md).
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$host" \
+    && AWS_LC_SYS_NO_JITTER_ENTROPY=1 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$host" \
         -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo --bins \
     && mkdir /out \
     && for binary in conduit-operator conduit-proxy conduit-init conduit-demo; do \

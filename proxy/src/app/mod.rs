@@ -1,6 +1,7 @@
 //! Wires the rooms together: settings, threads, signals, logging, the admin server.
 
 mod admin;
+mod footprint;
 mod listeners;
 mod logging;
 #[cfg(test)]

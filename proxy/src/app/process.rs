@@ -50,13 +50,35 @@ impl Collector for Process {
             let count = open.count().saturating_sub(1);
             gauge("process_open_fds", "Open file descriptors.", count as f64)?;
         }
-        if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_seconds(&stat)) {
+        if let Some(seconds) = used_seconds() {
             let metric = ConstCounter::new(seconds);
             let help = "CPU time that the process has used, in user and kernel mode.";
             metric.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, metric.metric_type())?)?;
         }
         Ok(())
     }
+}
+
+/// What the process has used so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    /// CPU time, to the hundredth.
+    pub(super) cpu_seconds: f64,
+    /// Resident pages of files: in practice, of the program.
+    pub(super) file_bytes: f64,
+}
+
+impl Usage {
+    /// Reads it; nothing without /proc.
+    pub(super) fn read() -> Option<Self> {
+        let file_bytes = status_field(&fs::read_to_string("/proc/self/status").ok()?, "RssFile:")?;
+        Some(Self { cpu_seconds: used_seconds()?, file_bytes })
+    }
+}
+
+/// CPU time of the process so far.
+fn used_seconds() -> Option<f64> {
+    cpu_seconds(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 /// A number of `/proc/<pid>/status`, in bytes where it is in kB (proc(5)).

@@ -5,6 +5,7 @@
 
 use super::{
     admin::{self, Admin},
+    footprint,
     listeners::{Listeners, Ports, WorkerListeners},
     logging::{self, LogControl},
     process,
@@ -179,7 +180,8 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
             admin::serve(admin_listener, Arc::new(admin)),
             identity::run(identity, service),
             client.run(),
-            traffic.forget_unused()
+            traffic.forget_unused(),
+            footprint::keep_small()
         );
     };
     let life = async {

@@ -1,0 +1,126 @@
+//! Keeps small what an idle proxy holds of memory: the pages of the program itself.
+//!
+//! Most of what a proxy that does nothing has resident is its own program: the code and the tables that its start, its last
+//! burst and its last scrape have touched, for the kernel maps sixteen pages where one is touched and never takes one back
+//! while there is memory. Those pages are copies of nothing: they are the page cache of the file, which all proxies of a
+//! node share, and to let them go costs a fault of about a microsecond for every 64 KiB that are touched again.
+//!
+//! So every few seconds the control thread looks, and where the proxy has done next to nothing since the last look, and more
+//! of its program is mapped than an idle one needs, it drops the mapping of all of it. What is still needed comes back by
+//! itself. A proxy with traffic is left alone, as the CPU time that it uses shows.
+//!
+//! Only segments that are never written are touched. Those that are (data, and what relocation has written and the loader
+//! then protects) would come back as they are in the file.
+//!
+//! Must not know what the process does.
+#![allow(unsafe_code)]
+
+use super::process::Usage;
+use std::{
+    convert::Infallible,
+    ffi::{c_int, c_void},
+    io,
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the process is looked at.
+const LOOK: Duration = Duration::from_secs(3);
+/// CPU time between two looks up to which a process is idle, in seconds: one tick of the kernel's count.
+const IDLE: f64 = 0.01;
+/// How much of the program may stay mapped while idle, in bytes. What an idle proxy wakes up for needs about half of it.
+const ENOUGH: f64 = 2.5 * 1024.0 * 1024.0;
+
+/// Gives the program's pages back whenever the process is idle, for as long as it is polled.
+pub(super) async fn keep_small() -> Infallible {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        looks.tick().await;
+        let now = Usage::read();
+        if let (Some(last), Some(now)) = (&last, &now)
+            && is_due(last, now)
+            && let Err(error) = unmap_program()
+        {
+            tracing::debug!(%error, "pages of the program stay mapped");
+        }
+        last = now;
+    }
+}
+
+/// Whether to let the program's pages go, by what the process used up to the last look and up to now.
+fn is_due(last: &Usage, now: &Usage) -> bool {
+    now.cpu_seconds - last.cpu_seconds < IDLE * 1.5 && now.file_bytes > ENOUGH
+}
+
+/// Unmaps every page of the running program that lies in a segment that nobody can write to.
+fn unmap_program() -> io::Result<()> {
+    let mut result: io::Result<()> = Ok(());
+    // SAFETY: `visit` has the type that dl_iterate_phdr(3) calls, and `data` points to `result`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut result).cast()) };
+    result
+}
+
+/// Called by the C library with the first object, which is the program itself, and then ends the walk.
+///
+/// # Safety
+/// `info` points to a valid description, and `data` to an `io::Result<()>` that nobody else refers to.
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: the caller says so; the headers are as many as it says, and stay as long as the program is loaded.
+    let (info, result) = unsafe { (&*info, &mut *data.cast::<io::Result<()>>()) };
+    // SAFETY: as above.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        // The kernel maps whole pages, of the size that the segment is aligned to or of a part of it.
+        let aligned = header.p_vaddr & !(header.p_align.max(1) - 1);
+        let (start, length) = (info.dlpi_addr + aligned, header.p_vaddr - aligned + header.p_memsz);
+        // SAFETY: the range is a mapping of the program's file that was never writable, so that no page of it differs from
+        // the file: each is read from there again, unchanged, when it is next touched, also while another thread runs it.
+        if unsafe { libc::madvise(start as *mut c_void, length as usize, libc::MADV_DONTNEED) } != 0 {
+            *result = Err(io::Error::last_os_error());
+        }
+    }
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs::File, os::unix::fs::FileExt};
+
+    /// Read by nobody else, and large, so that no neighbour's fault maps its middle.
+    static TABLE: [u8; 1 << 20] = [7; 1 << 20];
+
+    fn middle() -> &'static u8 {
+        std::hint::black_box(&TABLE[TABLE.len() / 2])
+    }
+
+    /// Bit 63 of an entry of `/proc/<pid>/pagemap` (proc(5)); pages are of 4 KiB at least.
+    fn is_mapped(address: *const u8) -> bool {
+        // SAFETY: sysconf(3) only answers.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+        let mut entry = [0; 8];
+        File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entry, address as u64 / page * 8).unwrap();
+        u64::from_ne_bytes(entry) >> 63 == 1
+    }
+
+    #[test]
+    fn what_is_not_in_use_of_the_program_is_unmapped_and_comes_back_as_it_was() {
+        assert_eq!(*middle(), 7);
+        assert!(is_mapped(middle()));
+        unmap_program().unwrap();
+        assert!(!is_mapped(middle()));
+        assert_eq!(*middle(), 7);
+        assert!(is_mapped(middle()));
+    }
+
+    #[test]
+    fn only_an_idle_process_with_much_of_its_program_mapped_lets_it_go() {
+        let usage = |cpu_seconds, file_bytes| Usage { cpu_seconds, file_bytes };
+        let (little, much) = (1024.0 * 1024.0, 7.0 * 1024.0 * 1024.0);
+        for (used, mapped, due) in [(0.0, much, true), (0.01, much, true), (0.02, much, false), (0.0, little, false)] {
+            assert_eq!(is_due(&usage(5.0, much), &usage(5.0 + used, mapped)), due, "{used} s, {mapped} bytes");
+        }
+    }
+}
