@@ -4,9 +4,10 @@ use crate::support::server;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, client, server::SendResponse};
 use http::{HeaderMap, HeaderName, Request, Response};
-use std::{future::Future, net::SocketAddr};
+use std::{cell::RefCell, future::Future, net::SocketAddr, rc::Rc};
 use tokio::{
     net::TcpStream,
+    sync::oneshot,
     task::{JoinHandle, spawn_local},
 };
 
@@ -182,3 +183,19 @@ pub fn sending(mut stream: SendStream<Bytes>, messages: Vec<Bytes>) -> JoinHandl
         stream.send_data(Bytes::new(), true)
     })
 }
+
+/// One value that a server hands to its case.
+pub fn told<T: 'static>() -> (impl Fn(T) + Clone, oneshot::Receiver<T>) {
+    let (tx, rx) = oneshot::channel();
+    let tx = Rc::new(RefCell::new(Some(tx)));
+    let tell = move |value| drop(tx.borrow_mut().take().expect("it is told once").send(value));
+    (tell, rx)
+}
+
+/// A message that is not like another, nor like itself a byte further.
+pub fn pattern(length: usize) -> Bytes {
+    (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// Trailers that say that all is well.
+pub const OK: &[(&str, &str)] = &[("grpc-status", "0")];

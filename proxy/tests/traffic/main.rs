@@ -7,6 +7,7 @@ mod calls;
 mod endpoints;
 mod foreign;
 mod grpc;
+mod grpc_ends;
 mod http1;
 mod http2;
 mod identity;
