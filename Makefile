@@ -111,7 +111,7 @@ demo-down: ## remove the demo's cluster and all it left; the build cache stays
 	@echo "the build cache stays, in $(CONDUIT_CACHE)"
 
 .PHONY: conformance
-conformance: ## h2spec against the listeners, and gRPC's interop client and server through the mesh; needs root
+conformance: ## h2spec against the listeners and behind them, and gRPC's interop client and server through the mesh; needs root
 	@PROFILE=$(PROFILE) hack/conformance.sh
 
 .PHONY: bench-propagation

@@ -41,7 +41,7 @@ chmod 755 "$scratch"
 cp "$tools"/* "$scratch"
 report=$CARGO_TARGET_DIR/conformance.txt
 "$BINARIES/conduit-bench" mesh --binaries "$BINARIES" \
-    --port http:80:8080:kubernetes.io/h2c --port grpc:81:8081:grpc --port words:82:8082 --port calls:83:8083 \
+    --port http:80:8080:kubernetes.io/h2c --port grpc:81:8081:grpc --port words:82:8082 --port calls:83:8083 --port judge:84:8084:http \
     --serve "exec $scratch/conformance serve $scratch" \
     -- "$scratch/conformance" run "$scratch" "$PWD/e2e/conformance/exceptions.txt" "$report" ||
     { say "every case: $report" >&2; exit 1; }

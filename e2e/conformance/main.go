@@ -1,5 +1,5 @@
 // Command conformance holds the mesh to what others say of HTTP/2 and gRPC: h2spec against the listeners of both proxies,
-// and gRPC's own interop client against its own server, through the mesh. hack/conformance.sh builds it and what it runs,
+// h2spec's unruly servers behind them, and gRPC's own interop client against its own server, through the mesh. hack/conformance.sh builds it and what it runs,
 // and starts it in a pod; it knows nothing of how the proxies are built.
 //
 //	conformance serve TOOLS                          the applications: HTTP/2 in cleartext, and the interop server
@@ -83,6 +83,7 @@ func suites(mesh mesh, peer string) []suite {
 		h2spec("outbound-detected", mesh.service("words"), root),
 		h2spec("inbound-peer", peer, root),
 		h2spec("inbound-plaintext", mesh.pod("http2"), unintercepted),
+		{"h2spec/servers", func(string) ([]result, error) { return runServers(mesh.service("judge"), mesh.pod("http2")) }},
 		grpc("declared", mesh.service("grpc"), root),
 		grpc("detected", mesh.service("calls"), root),
 		grpc("client-without-mesh", mesh.pod("grpc"), unintercepted),

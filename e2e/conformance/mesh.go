@@ -21,12 +21,13 @@ const (
 const patience = 20 * time.Second
 
 // ports of the Service by their names; hack/conformance.sh declares them, and serve.go serves them. `words` and `calls` are
-// the applications of `http2` and `grpc` on ports that declare nothing.
+// the applications of `http2` and `grpc` on ports that declare nothing, `judge` tells how the servers that break rules were treated.
 var ports = map[string]struct{ service, pod string }{
 	"http2": {"80", "8080"},
 	"grpc":  {"81", "8081"},
 	"words": {"82", "8082"},
 	"calls": {"83", "8083"},
+	"judge": {"84", "8084"},
 }
 
 // mesh is what `conduit-bench mesh` tells of itself.

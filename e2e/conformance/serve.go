@@ -23,6 +23,7 @@ func serve(args []string) error {
 		}
 		go func() { ended <- fmt.Errorf("the interop server ended: %w", command.Wait()) }()
 	}
+	go func() { ended <- judge(":" + ports["judge"].pod) }()
 	return <-ended
 }
 
@@ -43,10 +44,7 @@ func origin(address string) error {
 
 // probe asks once for a URL, by HTTP/2, and says whether it was answered well.
 func probe(args []string) error {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	client := http.Client{Timeout: patience, Transport: &http.Transport{Protocols: protocols}}
-	response, err := client.Get(args[0])
+	response, err := http2Client(patience).Get(args[0])
 	if err != nil {
 		return err
 	}
