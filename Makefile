@@ -121,7 +121,7 @@ bench-propagation: ## how long a ServiceProfile takes from the PATCH to the firs
 # --- how fast and how small
 
 .PHONY: bench
-bench: ## Conduit beside haproxy, Envoy and the floor, about ten minutes once built; SCENARIO=max-h1 PEERS=haproxy,conduit REPS=3 FULL=1 DOCS=1
+bench: ## Conduit beside haproxy, Envoy and the floor, about twelve minutes once built; SCENARIO=max-h1 PEERS=haproxy,conduit REPS=3 FULL=1 DOCS=1
 	@BENCH_PROFILE=$(BENCH_PROFILE) SCENARIO=$(SCENARIO) PEERS=$(PEERS) REPS=$(REPS) FULL=$(FULL) DOCS=$(DOCS) hack/bench.sh run
 
 .PHONY: soak

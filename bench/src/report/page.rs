@@ -31,8 +31,8 @@ the next scenario, and each repetition begins with another peer.
   divided by the exchanges that were answered in that time.
 - *Latency* counts from the time at which a request was due, not from when it could be sent (no coordinated omission).
 - *New connection* is one TCP connection, one mutual-TLS handshake between the proxies, 64 bytes there and back, for each
-  exchange. Key exchange: Conduit prefers X25519MLKEM768, which is post-quantum and costs more; the peers take X25519. All
-  of them may resume sessions, as they come.
+  exchange. Sessions may be resumed, as they come. Conduit and Envoy agree on X25519MLKEM768, which is post-quantum and
+  costs more; haproxy, with the OpenSSL of Debian 12, on X25519. Both peers take AES-128-GCM.
 - *Memory* is that of the client's proxy: Rss and private pages of `/proc/PID/smaps_rollup`.
 
 ## How far to trust it
@@ -46,7 +46,7 @@ of less than 10 % is none.
 const REPEAT: &str = "\
 ## Repeat it
 
-    make bench                             # release binaries, everything, about ten minutes once built
+    make bench                             # release binaries, everything, about twelve minutes once built
     make bench SCENARIO=max-h1,lat-h1      # some of it: `conduit-bench run --help` lists the scenarios
     make bench PEERS=haproxy,conduit REPS=5
     make bench FULL=1                      # longer loads, five repetitions

@@ -8,15 +8,19 @@ const ABOVE: f64 = 78.0;
 const BELOW: f64 = 52.0;
 const RIGHT: f64 = 22.0;
 
-/// Colours by `class`: of text, lines of the frame, and the series `s0` to `s4`.
+/// Colours by `class`: of the page, of text, of lines of the frame, and of the series `s0` to `s4`. In so many words, because
+/// not everything that shows pictures knows variables.
 const STYLE: &str = "\
-    .page{fill:#ffffff}.text{fill:#1f2937}.faint{fill:#57606a}.frame{stroke:#d0d7de}\
-    .s0{--c:#57606a}.s1{--c:#8c959f}.s2{--c:#4f46e5}.s3{--c:#c2410c}.s4{--c:#0f766e}\
-    .line{stroke:var(--c);fill:none}.fill{fill:var(--c)}.whisker{stroke:#1f2937}\
+    .page{fill:#ffffff}.text{fill:#1f2937}.faint{fill:#57606a}.frame{stroke:#d0d7de}.whisker{stroke:#1f2937}\
+    .line{fill:none}.s0.line{stroke:#57606a}.s0.fill{fill:#57606a}.s1.line{stroke:#8c959f}.s1.fill{fill:#8c959f}\
+    .s2.line{stroke:#4f46e5}.s2.fill{fill:#4f46e5}.s3.line{stroke:#c2410c}.s3.fill{fill:#c2410c}\
+    .s4.line{stroke:#0f766e}.s4.fill{fill:#0f766e}\
     text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif}\
     @media (prefers-color-scheme:dark){\
-    .page{fill:#0d1117}.text{fill:#e6edf3}.faint{fill:#9198a1}.frame{stroke:#3d444d}\
-    .s0{--c:#b1bac4}.s1{--c:#6e7681}.s2{--c:#a5a1ff}.s3{--c:#fb923c}.s4{--c:#2dd4bf}.whisker{stroke:#e6edf3}}";
+    .page{fill:#0d1117}.text{fill:#e6edf3}.faint{fill:#9198a1}.frame{stroke:#3d444d}.whisker{stroke:#e6edf3}\
+    .s0.line{stroke:#b1bac4}.s0.fill{fill:#b1bac4}.s1.line{stroke:#6e7681}.s1.fill{fill:#6e7681}\
+    .s2.line{stroke:#a5a1ff}.s2.fill{fill:#a5a1ff}.s3.line{stroke:#fb923c}.s3.fill{fill:#fb923c}\
+    .s4.line{stroke:#2dd4bf}.s4.fill{fill:#2dd4bf}}";
 
 /// An axis: what it is about, and which values it has.
 #[derive(Clone, Debug)]
