@@ -7,7 +7,10 @@
 //!
 //! So every few seconds the control thread looks, and where the proxy has done next to nothing since the last look, and more
 //! of its program is mapped than an idle one needs, it drops the mapping of all of it. What is still needed comes back by
-//! itself. A proxy with traffic is left alone, as the CPU time that it uses shows.
+//! itself. A proxy with traffic is left alone, as the CPU time that it uses shows. A little traffic does not show there:
+//! its first request after each drop would wait for some hundred faults. So the more often the pages came back without
+//! the proxy having been busy, the longer they are left, up to three minutes; a burst ends that, for what it leaves behind
+//! is to go soon.
 //!
 //! Only segments that are never written are touched. Those that are (data, and what relocation has written and the loader
 //! then protects) would come back as they are in the file.
@@ -30,17 +33,19 @@ const LOOK: Duration = Duration::from_secs(3);
 const IDLE: f64 = 0.01;
 /// How much of the program may stay mapped while idle, in bytes. What an idle proxy wakes up for needs about half of it.
 const ENOUGH: f64 = 2.5 * 1024.0 * 1024.0;
+/// At most so many looks are passed over between two drops.
+const PASSED_OVER: u32 = 63;
 
 /// Gives the program's pages back whenever the process is idle, for as long as it is polled.
 pub(super) async fn keep_small() -> Infallible {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = None;
+    let (mut last, mut habit) = (None, Habit::default());
     loop {
         looks.tick().await;
         let now = Usage::read();
         if let (Some(last), Some(now)) = (&last, &now)
-            && is_due(last, now)
+            && habit.is_due(last, now)
             && let Err(error) = unmap_program()
         {
             tracing::debug!(%error, "pages of the program stay mapped");
@@ -49,9 +54,34 @@ pub(super) async fn keep_small() -> Infallible {
     }
 }
 
-/// Whether to let the program's pages go, by what the process used up to the last look and up to now.
-fn is_due(last: &Usage, now: &Usage) -> bool {
-    now.cpu_seconds - last.cpu_seconds < IDLE * 1.5 && now.file_bytes > ENOUGH
+/// How often the program's pages were let go without effect.
+#[derive(Debug, Default)]
+struct Habit {
+    /// Looks that are still to be passed over.
+    pass_over: u32,
+    /// Looks to pass over after the next drop.
+    then: u32,
+}
+
+impl Habit {
+    /// Whether to let the program's pages go, by what the process had used at the last look and has now.
+    fn is_due(&mut self, last: &Usage, now: &Usage) -> bool {
+        // Half a tick more than the limit, because the difference of two decimal fractions is not exact.
+        if now.cpu_seconds - last.cpu_seconds > IDLE * 1.5 {
+            *self = Self::default();
+            return false;
+        }
+        if self.pass_over > 0 {
+            self.pass_over -= 1;
+            return false;
+        }
+        if now.file_bytes <= ENOUGH {
+            return false;
+        }
+        self.pass_over = self.then;
+        self.then = (self.then * 2 + 1).min(PASSED_OVER);
+        true
+    }
 }
 
 /// Unmaps every page of the running program that lies in a segment that nobody can write to.
@@ -115,12 +145,28 @@ mod tests {
         assert!(is_mapped(middle()));
     }
 
+    const LITTLE: f64 = 1024.0 * 1024.0;
+    const MUCH: f64 = 7.0 * 1024.0 * 1024.0;
+
+    /// Whether it is due where so much CPU time was used since the last look, and so much is mapped.
+    fn look(habit: &mut Habit, used: f64, mapped: f64) -> bool {
+        let usage = |cpu_seconds, file_bytes| Usage { cpu_seconds, file_bytes };
+        habit.is_due(&usage(5.0, MUCH), &usage(5.0 + used, mapped))
+    }
+
     #[test]
     fn only_an_idle_process_with_much_of_its_program_mapped_lets_it_go() {
-        let usage = |cpu_seconds, file_bytes| Usage { cpu_seconds, file_bytes };
-        let (little, much) = (1024.0 * 1024.0, 7.0 * 1024.0 * 1024.0);
-        for (used, mapped, due) in [(0.0, much, true), (0.01, much, true), (0.02, much, false), (0.0, little, false)] {
-            assert_eq!(is_due(&usage(5.0, much), &usage(5.0 + used, mapped)), due, "{used} s, {mapped} bytes");
+        for (used, mapped, due) in [(0.0, MUCH, true), (0.01, MUCH, true), (0.02, MUCH, false), (0.0, LITTLE, false)] {
+            assert_eq!(look(&mut Habit::default(), used, mapped), due, "{used} s, {mapped} bytes");
         }
+    }
+
+    #[test]
+    fn pages_that_a_little_traffic_brings_back_are_left_longer_each_time_until_a_burst() {
+        let mut habit = Habit::default();
+        let due: Vec<usize> = (0..200).filter(|_| look(&mut habit, 0.0, MUCH)).collect();
+        assert_eq!(due, [0, 1, 3, 7, 15, 31, 63, 127, 191]);
+        assert!(!look(&mut habit, 0.5, MUCH));
+        assert!(look(&mut habit, 0.0, MUCH));
     }
 }
