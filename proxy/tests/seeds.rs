@@ -3,10 +3,17 @@
 
 #[path = "../../fuzz/properties/client_hello.rs"]
 mod client_hello;
+#[path = "../../fuzz/properties/http1_head.rs"]
+mod http1_head;
 #[path = "../../fuzz/properties/seeds.rs"]
 mod seeds;
 
 #[test]
 fn the_seeds_of_client_hello_hold() {
     seeds::replay("client_hello", client_hello::holds);
+}
+
+#[test]
+fn the_seeds_of_http1_head_hold() {
+    seeds::replay("http1_head", http1_head::holds);
 }

@@ -112,10 +112,14 @@ impl Reading {
         }
     }
 
-    fn next(&mut self, input: &mut BytesMut) -> Result<Next, Broken> {
+    /// Takes what comes next out of `input`.
+    ///
+    /// # Errors
+    /// It is not framed as it has to be.
+    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Fault> {
         Ok(match self {
             Self::Done => Next::End,
-            Self::Broken => return Err(Broken::Gone),
+            Self::Broken => return Err(Fault::Invalid("what comes next cannot be known")),
             Self::Chunked(chunked) => chunked.next(input)?,
             Self::Length(_) | Self::UntilEnd if input.is_empty() => Next::More,
             Self::UntilEnd => Next::Data(take(input, u64::MAX)),

@@ -5,6 +5,7 @@
 //! | `head`, `framing`, `chunked` | pure: what bytes mean, or why they are refused |
 //! | `write` | pure: what messages are in bytes |
 //! | `transport` | a connection with what was read ahead and what waits to be written |
+//! | `sequence` | pure: all requests in given bytes, for the fuzzer |
 //! | `body` | a body as it is received, for whoever forwards it |
 //! | `server`, `client` | one connection of a client, one to a server |
 //!
@@ -22,6 +23,7 @@ mod chunked;
 mod client;
 pub mod framing;
 pub mod head;
+pub mod sequence;
 mod server;
 mod transport;
 mod write;
