@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Code, Request, Status, Streaming};
 
+mod addresses;
 mod gone;
 mod who;
 
@@ -425,19 +426,6 @@ async fn a_pod_is_told_of_itself_alone_and_as_soon_as_it_is_known() {
     let response = proxy.next().await;
     let Some(Update::Inbound(inbound)) = response.update else { panic!("{response:?}") };
     assert!(inbound.terminating);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deleted_service_becomes_an_unknown_address() {
-    let operator = Operator::start();
-    let mut proxy = operator.connect("web-1").await;
-    proxy.subscribe(web()).await;
-    proxy.outbound().await;
-    proxy.endpoints().await;
-    operator.index.delete(Key { kind: Kind::Service, name: ObjectName::new("shop", "web") });
-    assert_eq!(proxy.outbound().await, Outbound::unknown(OutboundTlsMode::Prefer));
-    operator.apply(&service("grpc"));
-    assert_eq!(proxy.outbound().await.protocol, conduit_model::Protocol::Grpc);
 }
 
 #[tokio::test(start_paused = true)]

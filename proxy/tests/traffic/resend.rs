@@ -44,7 +44,7 @@ fn a_post_that_reached_a_proxy_but_no_application_arrives_whole_at_another() {
     run(async {
         let alive = InboundProxy::before(echo().await, Protocol::Http1);
         let mut resent = 0.0;
-        for _ in 0..8 {
+        for _ in 0..20 {
             let down = alive.beside(refusing().await, Protocol::Http1);
             let endpoints = [endpoint(down.address, true), endpoint(alive.address, true)];
             let proxy = OutboundProxy::meshed(Protocol::Http1, &endpoints, alive.authority.identity("client"));
@@ -96,7 +96,7 @@ fn a_body_that_is_sent_again_arrives_whole_where_the_answer_comes_before_it() {
         })
         .await;
         let mut resent = 0.0;
-        for _ in 0..8 {
+        for _ in 0..20 {
             let authority = Authority::new();
             let down = peer_server(&authority, |stream, _| async {
                 let refuse = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {

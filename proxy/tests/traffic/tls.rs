@@ -83,7 +83,7 @@ fn an_endpoint_that_is_somebody_else_is_told_nothing_and_another_is_asked() {
             .await
         };
         let mut resent = 0.0;
-        for _ in 0..8 {
+        for _ in 0..20 {
             let endpoints = [endpoint(other, true), endpoint(alive.address, true)];
             let proxy = OutboundProxy::meshed(Protocol::Http1, &endpoints, alive.authority.identity("client"));
             let answer = exchange(proxy.address, LAST_GET).await;
