@@ -31,8 +31,8 @@ use tokio::time::{MissedTickBehavior, interval};
 const LOOK: Duration = Duration::from_secs(3);
 /// CPU time between two looks up to which a process is idle, in seconds: one tick of the kernel's count.
 const IDLE: f64 = 0.01;
-/// How much of the program may stay mapped while idle, in bytes. What an idle proxy wakes up for needs about half of it.
-const ENOUGH: f64 = 2.5 * 1024.0 * 1024.0;
+/// How much of the program may stay mapped while idle, in bytes. What an idle proxy wakes up for needs 1.2 to 2.6 MiB.
+const ENOUGH: f64 = 3.0 * 1024.0 * 1024.0;
 /// At most so many looks are passed over between two drops.
 const PASSED_OVER: u32 = 63;
 
