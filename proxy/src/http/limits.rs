@@ -41,8 +41,9 @@ pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all bodies of a client's HTTP/2 connection together.
 pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The same for a connection to a server. Many clients share it, and one that does not read its response must not keep
-/// the others from theirs; so it is far larger than the window of one stream, and those bound the memory.
+/// The same for a connection to a server, and for one of a peer. Many clients share it, and one that does not read its
+/// response, or whose request the application does not read, must not keep the others from theirs; so it is far larger than
+/// the window of one stream, and those bound the memory.
 pub(crate) const SHARED_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// What small frames of HTTP/2 bodies that nobody has read yet may take in a connection beside their bytes, which is all

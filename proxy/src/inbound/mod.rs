@@ -137,7 +137,12 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
         Service::Http1 => http1::serve(io, serve, drain, worker.connector.idle_timeout).await.map_err(Broken::Http1),
         Service::Http2 => {
-            http2::serve(io, serve, drain, terminating(worker.terminating.clone())).await.map_err(Broken::Http2)
+            let client = match connection.client {
+                Client::Peer(_) => http2::Client::Proxy,
+                Client::Unverified(_) => http2::Client::Application,
+            };
+            let terminating = terminating(worker.terminating.clone());
+            http2::serve(io, client, serve, drain, terminating).await.map_err(Broken::Http2)
         }
     };
     if let Err(error) = ended {

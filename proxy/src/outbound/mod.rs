@@ -149,7 +149,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Service::Opened(mut opened) => return tunnel::between(&mut io, &mut opened.server).await,
         // The application has exited before its proxy is told to: nothing more can come.
         Service::Http1 => http1::serve(io, serve, drain, Duration::ZERO).await.map_err(Broken::Http1),
-        Service::Http2 => http2::serve(io, serve, drain, std::future::pending()).await.map_err(Broken::Http2),
+        Service::Http2 => http2::serve(io, http2::Client::Application, serve, drain, std::future::pending())
+            .await
+            .map_err(Broken::Http2),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");

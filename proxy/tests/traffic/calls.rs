@@ -14,6 +14,9 @@ use tokio::{
 /// What small messages that come at once may take: they are what some cases are about.
 const BUDGET: usize = 1 << 30;
 
+/// What all calls of a connection may leave unread at a server: one that does not read is not to stop the others there.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
 /// What a server is asked.
 pub struct Call {
     pub head: http::request::Parts,
@@ -107,7 +110,9 @@ pub async fn grpc_server<F: Future<Output = ()> + 'static>(serve: impl Fn(Call) 
     server(move |stream, _| {
         let serve = serve.clone();
         async move {
-            let mut connection = h2::server::Builder::new().data_frame_budget(BUDGET).handshake(stream).await.unwrap();
+            let mut builder = h2::server::Builder::new();
+            builder.data_frame_budget(BUDGET).initial_connection_window_size(CONNECTION_WINDOW);
+            let mut connection = builder.handshake(stream).await.unwrap();
             // What proxies hang up on is over.
             while let Some(Ok((request, answer))) = connection.accept().await {
                 let (head, body) = request.into_parts();

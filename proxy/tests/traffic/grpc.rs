@@ -99,6 +99,36 @@ fn messages_that_a_server_does_not_read_wait_however_small_they_are_and_stop_no_
 }
 
 #[test]
+fn messages_that_a_server_does_not_read_keep_no_other_client_of_their_pod_from_it() {
+    run(async {
+        let application = grpc_server(|mut call| async move {
+            match call.head.headers.contains_key("unread") {
+                true => drop(std::future::poll_fn(|cx| call.answer.poll_reset(cx)).await),
+                false => {
+                    assert!(call.messages.next().await.unwrap().unwrap() == pattern(1 << 17));
+                    call.answer.send_response(answer(OK), true).unwrap();
+                }
+            }
+        })
+        .await;
+        let (outbound, inbound) = chain(application, Protocol::Grpc);
+        let mut stalled = Vec::new();
+        for _ in 0..12 {
+            let mut call = Client::to(outbound.address).await.begin(&[("unread", "")]).await;
+            // More than one proxy takes on its own.
+            send(&mut call.questions, &pattern(450 << 10)).await.unwrap();
+            stalled.push(call);
+        }
+        let mut call = Client::to(outbound.address).await.begin(&[]).await;
+        send(&mut call.questions, &pattern(1 << 17)).await.unwrap();
+        assert_eq!(call.response.await.unwrap().headers()["grpc-status"], "0");
+        for metrics in [&outbound.metrics, &inbound.metrics] {
+            assert_eq!(sum(metrics, "tcp_open_total", &["peer=\"dst\""]), 1.0, "by the same connection");
+        }
+    });
+}
+
+#[test]
 fn messages_larger_than_every_window_pass_whole_both_ways_at_once() {
     run(async {
         let application = grpc_server(|mut call| async move {

@@ -19,4 +19,4 @@ mod wire;
 
 pub(crate) use body::Streamed;
 pub(crate) use client::{Requests, Unanswered, open};
-pub(crate) use server::serve;
+pub(crate) use server::{Client, serve};

@@ -40,12 +40,22 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes that such a client may send meanwhile.
 const MOST_UNREAD: usize = 64 * 1024;
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A proxy of the mesh, on whose connection all clients of its pod come.
+    Proxy,
+    /// Anybody else.
+    Application,
+}
+
 /// Serves HTTP/2. Once `going_away` is ready, or on drain, the client is told to open no more streams (GOAWAY).
 ///
 /// # Errors
 /// The connection broke, or the client does not speak HTTP/2.
 pub(crate) async fn serve<S, R, F>(
     io: Io,
+    client: Client,
     request: S,
     drain: Drain,
     going_away: impl Future<Output = ()>,
@@ -56,11 +66,12 @@ where
     F: Finish + Unpin,
 {
     // In a box: `h2` takes more than connections otherwise do, and they share a type.
-    Box::pin(converse(io, request, drain, going_away)).await
+    Box::pin(converse(io, client, request, drain, going_away)).await
 }
 
 async fn converse<S, R, F>(
     io: Io,
+    client: Client,
     request: S,
     mut drain: Drain,
     going_away: impl Future<Output = ()>,
@@ -74,7 +85,7 @@ where
     let going_away = async {
         select(pin!(going_away), pin!(drain.draining())).await;
     };
-    let ended = match handshake(wire, &outlet).await {
+    let ended = match handshake(wire, client, &outlet).await {
         Ok(connection) => drive(connection, &outlet, request, going_away.boxed_local()).await,
         Err(error) => Err(error),
     };
@@ -84,10 +95,14 @@ where
     ended
 }
 
-async fn handshake(wire: Wire, outlet: &Outlet) -> Result<Connection<Wire, Bytes>, h2::Error> {
+async fn handshake(wire: Wire, client: Client, outlet: &Outlet) -> Result<Connection<Wire, Bytes>, h2::Error> {
+    let window = match client {
+        Client::Proxy => limits::SHARED_CONNECTION_WINDOW,
+        Client::Application => limits::CONNECTION_WINDOW,
+    };
     let mut handshake = Builder::new()
         .initial_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_concurrent_streams(limits::STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
