@@ -173,7 +173,8 @@ impl<M: Metric> Family<M> {
 
     /// Forgets the series that nobody has held or changed for a while.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.lock().retain(|_, entry| {
+        let mut series = self.lock();
+        series.retain(|_, entry| {
             let changes = entry.metric.changes();
             if changes != entry.seen || Arc::strong_count(&entry.metric) > 1 {
                 (entry.seen, entry.unchanged_since) = (changes, now);
@@ -184,6 +185,9 @@ impl<M: Metric> Family<M> {
             }
             keep
         });
+        if series.len() * 4 <= series.capacity() {
+            series.shrink_to_fit();
+        }
     }
 
     /// Every series to be shown, in a fixed order.
