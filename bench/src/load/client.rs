@@ -144,7 +144,6 @@ async fn http2_exchange(streams: &SendRequest<Bytes>, uri: &Uri, message: Option
         length += data.len();
         body.flow_control().release_capacity(data.len())?;
     }
-    ensure!(length > 0, "an answer without body");
     if message.is_some() {
         let trailers = body.trailers().await?;
         let status = trailers.and_then(|trailers| trailers.get("grpc-status").cloned()).or(early_status);
@@ -152,5 +151,6 @@ async fn http2_exchange(streams: &SendRequest<Bytes>, uri: &Uri, message: Option
             bail!("grpc-status {status:?}");
         }
     }
+    ensure!(length > 0, "an answer without body");
     Ok(())
 }

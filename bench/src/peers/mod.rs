@@ -115,7 +115,9 @@ impl Programs {
         };
         let output = Command::new(program).arg(flag).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
-        text.lines().find(|line| !line.is_empty()).map(ToOwned::to_owned)
+        // Envoy begins with the path that it was called by.
+        let line = text.lines().find(|line| !line.is_empty())?;
+        Some(line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned())
     }
 }
 

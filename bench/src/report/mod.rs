@@ -12,7 +12,9 @@ use std::{fs, path::Path};
 
 /// For a terminal.
 pub(crate) fn text(results: &Results) -> String {
-    tables::all(results).iter().map(tables::Table::text).collect::<Vec<_>>().join("\n")
+    let tables = tables::all(results);
+    let texts = tables.iter().map(tables::Table::text).chain(tables::failures(results));
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// Writes `performance.md`, its plots and the values behind them into the folder of the documentation.

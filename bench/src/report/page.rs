@@ -89,6 +89,9 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
     for table in tables::all(results).iter().filter(|table| table.title != targets.title) {
         put(&mut page, format_args!("{}.\n\n{}", table.title, table.markdown()));
     }
+    for failure in tables::failures(results) {
+        put(&mut page, format_args!("- {failure}\n"));
+    }
     for Plot { file, title, .. } in plots {
         put(&mut page, format_args!("![{title}]({PLOTS}/{file})\n"));
     }

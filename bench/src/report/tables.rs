@@ -151,6 +151,17 @@ pub(crate) fn targets(results: &Results) -> Table {
     }
 }
 
+/// Who failed in what: each line a peer, a scenario and how many exchanges failed in it over all repetitions.
+pub(crate) fn failures(results: &Results) -> Vec<String> {
+    let mut failed = std::collections::BTreeMap::<_, f64>::new();
+    for reading in &results.readings {
+        let errors = reading.values.get(&Metric::Errors).copied().unwrap_or_default();
+        *failed.entry((reading.peer, reading.scenario)).or_default() += errors;
+    }
+    let failed = failed.into_iter().filter(|(_, errors)| *errors > 0.0);
+    failed.map(|((peer, scenario), errors)| format!("{peer}, {scenario}: {errors} exchanges failed")).collect()
+}
+
 /// How many targets are met in the first step and in the second, and of how many the run says something.
 pub(crate) fn met(results: &Results) -> ((usize, usize), usize) {
     let count = |limit: fn(&Target) -> Limit| {
@@ -252,6 +263,14 @@ mod tests {
         let row =
             "| throughput, HTTP/1.1 | 30200 /s | ≥ 1.1 × haproxy, is 1.51: met | ≥ 1.35 × haproxy, is 1.51: met |";
         assert!(text.contains(row), "{text}");
+    }
+
+    #[test]
+    fn exchanges_that_failed_are_told_by_peer_and_scenario() {
+        let mut results = results();
+        results.readings[1].values.insert(Metric::Errors, 2.0);
+        results.readings[2].values.insert(Metric::Errors, 1.0);
+        assert_eq!(failures(&results), ["Conduit, max-h1: 3 exchanges failed"]);
     }
 
     #[test]
