@@ -6,18 +6,27 @@
 
 use anyhow::{Context, Result};
 use rustix::{
-    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit},
+    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit, setsid},
     thread::{
         CpuSet, Gid, LinkNameSpaceType, Uid, move_into_link_name_space, sched_setaffinity, set_thread_gid,
         set_thread_groups, set_thread_uid,
     },
 };
-use std::{fs::File, os::fd::AsFd, os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::Command,
+};
 
 /// Name of the subcommand.
 pub(crate) const SUBCOMMAND: &str = "inside";
 /// Descriptors that a process may have: for thousands of connections and their other halves.
 const DESCRIPTORS: u64 = 20_000;
+/// Where a session's priority is written; not there where the kernel does not group by session.
+const SESSION_PRIORITY: &str = "/proc/self/autogroup";
 
 /// Run a program in a pod; for the tool's own use.
 #[derive(Debug, clap::Args)]
@@ -60,7 +69,7 @@ pub(crate) fn enter_and_run(inside: &Inside) -> Result<std::convert::Infallible>
         sched_setaffinity(None, &cpus).with_context(|| format!("cannot run on CPU {cpu}"))?;
     }
     if let Some(nice) = inside.nice {
-        setpriority_process(None, nice).context("cannot change the priority")?;
+        prefer(nice)?;
     }
     let descriptors = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
     setrlimit(Resource::Nofile, descriptors).context("cannot raise the number of descriptors")?;
@@ -77,4 +86,17 @@ pub(crate) fn enter_and_run(inside: &Inside) -> Result<std::convert::Infallible>
         command.current_dir(folder);
     }
     Err(command.args(arguments).exec()).with_context(|| format!("cannot execute {program}"))
+}
+
+/// Takes a priority. Where the kernel groups processes by session, that of a process counts within its session alone, and the
+/// session's among others: so it gets one of its own, with the same priority.
+fn prefer(nice: i32) -> Result<()> {
+    setsid().context("cannot begin a session")?;
+    setpriority_process(None, nice).context("cannot change the priority")?;
+    match fs::write(SESSION_PRIORITY, nice.to_string()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context("cannot change the session's priority")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -102,7 +102,7 @@ impl Spawn {
         command.arg("--net").arg(pod.namespace.net()).arg("--mount").arg(pod.namespace.mount());
         if let Some(cpu) = self.cpu.number() {
             // What is measured comes before whatever else the machine does.
-            command.arg(format!("--cpu={cpu}")).arg("--nice=-5");
+            command.arg(format!("--cpu={cpu}")).arg("--nice=-10");
         }
         if let Some(uid) = self.uid {
             command.arg(format!("--uid={uid}"));
