@@ -34,6 +34,14 @@ pub(crate) const DISCARDING: Duration = Duration::from_secs(2);
 /// connection to the proxy stands for many to a service.
 pub(crate) const STREAMS: u32 = 1000;
 
+/// Streams of one HTTP/2 connection that a client may have reset before the proxy came to look at them. Beyond it the
+/// connection is closed (ENHANCE_YOUR_CALM). Many, because a proxy resets at once what its clients gave up at once.
+pub(crate) const RESET_UNSEEN: usize = 200;
+
+/// Requests of one HTTP/2 connection that a client may give up before their answer begins, if these are most of its
+/// requests. Beyond it the connection is closed (ENHANCE_YOUR_CALM): each of them is work for the application as well.
+pub(crate) const GIVEN_UP: usize = 500;
+
 /// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side. What bounds the throughput of one stream
 /// at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;

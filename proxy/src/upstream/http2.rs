@@ -1,13 +1,14 @@
 //! HTTP/2 connections to one address, many requests at a time on each.
 //!
 //! One connection is enough until its streams are used up: the server says how many it takes at once
-//! (SETTINGS_MAX_CONCURRENT_STREAMS). Then another is opened, up to a bound; beyond it requests wait for a stream.
+//! (SETTINGS_MAX_CONCURRENT_STREAMS). Then another is opened, up to a bound; beyond it requests wait for a stream. So it is
+//! when the responses on a connection wait for clients that do not read them: others are not to wait with them.
 //! Requests that come while a connection is being opened wait for that one.
 
 use super::connections::{Connections, Lease};
 use crate::{
     http::{
-        http2::{self, Requests, Unanswered},
+        http2::{self, Requests, Server, Unanswered},
         incoming::Incoming,
         outgoing::Outgoing,
     },
@@ -61,8 +62,6 @@ struct Load {
     streams: Cell<usize>,
     /// The server has answered, so its settings are known.
     answered: Cell<bool>,
-    /// The connection has ended.
-    ended: Cell<bool>,
     last_used: Cell<Instant>,
     witness: Arc<Witness>,
 }
@@ -79,14 +78,14 @@ impl Multiplexed {
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut open = self.open.borrow_mut();
         let expiry = |connection: &Connection| connection.load.last_used.get() + IDLE_TIMEOUT;
-        open.retain(|c| !c.load.ended.get() && (c.load.streams.get() > 0 || now < expiry(c)));
+        open.retain_mut(|c| !c.requests.are_over() && (c.load.streams.get() > 0 || now < expiry(c)));
         open.iter().filter(|connection| connection.load.streams.get() == 0).map(expiry).min()
     }
 
     /// A stream of the connection with the most room.
     fn stream(&self, connections: &Rc<Connections>) -> Option<(Requests, Stream)> {
         let mut open = self.open.borrow_mut();
-        open.retain_mut(|connection| !connection.load.ended.get() && !connection.requests.are_over());
+        open.retain_mut(|connection| !connection.requests.are_over());
         let full = open.len() >= MOST_CONNECTIONS;
         let connection = open
             .iter()
@@ -103,7 +102,7 @@ impl Connection {
             None if self.load.answered.get() => 1,
             None => LIKELY_STREAMS,
         };
-        self.load.streams.get() < most
+        self.load.streams.get() < most && !self.requests.is_stalled()
     }
 }
 
@@ -196,20 +195,18 @@ async fn handshake(connections: &Rc<Connections>) -> Result<Connection, Failure>
     let address = connections.address();
     let mut io = connections.open(Alpn::Http2).await?;
     let witness = io.witnessed();
-    let (requests, driven) = http2::open(io).await.map_err(|_| Failure::ConnectionLost)?;
+    let server = if connections.are_verified() { Server::Proxy } else { Server::Application };
+    let (requests, driven) = http2::open(io, server).await.map_err(|_| Failure::ConnectionLost)?;
     let load = Rc::new(Load {
         streams: Cell::new(0),
         answered: Cell::new(false),
-        ended: Cell::new(false),
         last_used: Cell::new(Instant::now()),
         witness,
     });
-    let seen = load.clone();
     tokio::task::spawn_local(async move {
         if let Err(error) = driven.await {
             tracing::debug!(%address, %error, "HTTP/2 connection to server ended");
         }
-        seen.ended.set(true);
     });
     Ok(Connection { requests, load })
 }

@@ -1,11 +1,13 @@
 //! The body of an HTTP/2 message as it comes.
 
+use super::{client::State, reset};
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -18,13 +20,68 @@ pub(crate) struct Streamed {
     /// Bytes of the last piece, of which the peer has not been told that they were taken.
     taken: usize,
     data_ended: bool,
+    response: Option<OfResponse>,
+}
+
+/// What the body of a response knows beside.
+#[derive(Debug)]
+struct OfResponse {
+    /// The connection that it comes on, which counts it while its client does not take it.
+    state: Rc<State>,
+    /// Says why it is not wanted any more, unless that is said by the request's body, which is still being sent.
+    stream: Option<SendStream<Bytes>>,
 }
 
 impl Streamed {
-    /// The body that follows a head with these headers.
-    pub(super) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+    /// The body of a request with these headers.
+    pub(super) fn of_request(stream: RecvStream, headers: &HeaderMap) -> Self {
+        Self::new(stream, headers, None)
+    }
+
+    /// The body of a response that comes on a connection which is in this state; `sent` is the stream of a request that has
+    /// been sent whole.
+    pub(super) fn of_response(
+        stream: RecvStream,
+        headers: &HeaderMap,
+        state: Rc<State>,
+        sent: Option<SendStream<Bytes>>,
+    ) -> Self {
+        Self::new(stream, headers, Some(OfResponse { state, stream: sent }))
+    }
+
+    fn new(stream: RecvStream, headers: &HeaderMap, response: Option<OfResponse>) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { stream, length, taken: 0, data_ended: false }
+        Self { stream, length, taken: 0, data_ended: false, response }
+    }
+
+    /// Tells the peer that the last piece was taken.
+    fn release(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        if taken > 0 {
+            self.count(|stalled| stalled - 1);
+            // The only error is that the stream is closed, and then there is nobody to be told.
+            let _ = self.stream.flow_control().release_capacity(taken);
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        if let Some(OfResponse { state, .. }) = &self.response {
+            state.stalled.set(change(state.stalled.get()));
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if self.taken > 0 {
+            // What it takes of the connection's window `h2` gives back.
+            self.count(|stalled| stalled - 1);
+        }
+        if let Some(OfResponse { stream: Some(stream), .. }) = &mut self.response
+            && !self.stream.is_end_stream()
+        {
+            stream.send_reset(reset::reason());
+        }
     }
 }
 
@@ -33,15 +90,13 @@ impl Body for Streamed {
     type Error = h2::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let taken = std::mem::take(&mut self.taken);
-        if taken > 0 {
-            // The only error is that the stream is closed, and then there is nobody to be told.
-            let _ = self.stream.flow_control().release_capacity(taken);
-        }
-        if !self.data_ended {
+        self.release();
+        while !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(piece)) if piece.is_empty() => {}
                 Some(Ok(piece)) => {
                     self.taken = piece.len();
+                    self.count(|stalled| stalled + 1);
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

@@ -3,6 +3,8 @@
 use super::{
     body::Streamed,
     pump::{Pump, Stopped},
+    reset,
+    watch::Watch,
     wire::wire,
 };
 use crate::{
@@ -11,13 +13,18 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::FutureExt;
-use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{
+    SendStream,
+    client::{Builder, ResponseFuture, SendRequest},
+};
 use http::{Request, Response};
 use http_body::Body;
 use std::{
+    cell::Cell,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -26,7 +33,29 @@ const FIRST_STREAMS: usize = 1;
 
 /// Sends requests on one connection. The connection is closed once there is no clone of it and no stream any more.
 #[derive(Clone)]
-pub(crate) struct Requests(SendRequest<Bytes>);
+pub(crate) struct Requests {
+    sender: SendRequest<Bytes>,
+    state: Rc<State>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// A proxy of the mesh, which is asked whether it is still there ([`Watch`]).
+    Proxy,
+    /// An application, which gets nothing that its clients have not sent.
+    Application,
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Streams that the server takes at once; [`FIRST_STREAMS`] until it has said so.
+    most_streams: Cell<usize>,
+    ended: Cell<bool>,
+    /// Responses of which a piece waits for its client to take it.
+    pub(super) stalled: Cell<usize>,
+}
 
 /// Why a request has no response.
 #[derive(Debug)]
@@ -41,13 +70,25 @@ pub(crate) enum Unanswered {
     Broken,
 }
 
+/// How a connection ended that was not closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error(transparent)]
+    Broken(h2::Error),
+    #[error("the other proxy does not answer")]
+    Silent,
+}
+
 /// Opens HTTP/2 on a connection: what sends requests, and what drives the connection, to be run until it ends.
 ///
 /// # Errors
 /// The connection broke.
-pub(crate) async fn open(io: Io) -> Result<(Requests, impl Future<Output = Result<(), h2::Error>>), h2::Error> {
+pub(crate) async fn open(
+    io: Io,
+    server: Server,
+) -> Result<(Requests, impl Future<Output = Result<(), Ended>>), h2::Error> {
     let (wire, outlet) = wire(io);
-    let (requests, mut connection) = Builder::new()
+    let (sender, mut connection) = Builder::new()
         .initial_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
@@ -57,24 +98,42 @@ pub(crate) async fn open(io: Io) -> Result<(Requests, impl Future<Output = Resul
         .enable_push(false)
         .handshake(wire)
         .await?;
+    let pings = connection.ping_pong().filter(|_| server == Server::Proxy);
+    let mut watch = pings.map(Watch::new);
+    let state = State { most_streams: Cell::new(FIRST_STREAMS), ended: Cell::new(false), stalled: Cell::new(0) };
+    let state = Rc::new(state);
+    let requests = Requests { sender, state: state.clone() };
     let driven = poll_fn(move |cx| {
-        let ended = connection.poll_unpin(cx);
+        if watch.as_mut().is_some_and(|watch| watch.has_lost(&outlet, cx)) {
+            state.ended.set(true);
+            return Poll::Ready(Err(Ended::Silent));
+        }
+        let ended = connection.poll_unpin(cx).map_err(Ended::Broken);
+        state.ended.set(ended.is_ready());
+        state.most_streams.set(connection.max_concurrent_send_streams());
         // An error of the connection shows when it is read.
         let _ = outlet.poll_send(cx);
         ended
     });
-    Ok((Requests(requests), driven))
+    Ok((requests, driven))
 }
 
 impl Requests {
     /// Whether no more requests can be sent: the connection has ended, or the server has said that it will (GOAWAY).
     pub(crate) fn are_over(&mut self) -> bool {
-        matches!(self.0.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+        self.state.ended.get()
+            || matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
-    /// Streams that the server takes at once; none until it has said so, or has left it open.
+    /// Streams that the server takes at once; none until it has said so, or where it says [`FIRST_STREAMS`].
     pub(crate) fn most_streams(&self) -> Option<usize> {
-        Some(self.0.current_max_send_streams()).filter(|most| *most != FIRST_STREAMS)
+        Some(self.state.most_streams.get()).filter(|most| *most != FIRST_STREAMS)
+    }
+
+    /// Whether so many clients do not take what they have asked for that another would wait for them: what they have not
+    /// taken fills half the window that all streams of the connection share.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.state.stalled.get() >= (limits::SHARED_CONNECTION_WINDOW / limits::STREAM_WINDOW / 2) as usize
     }
 
     /// Sends the head of a request. What is given sends the rest of it, and ends with the response; dropped before, it
@@ -85,9 +144,10 @@ impl Requests {
     pub(crate) fn send(&mut self, request: Request<RequestBody>) -> Result<Exchange, Unanswered> {
         let (head, body) = request.into_parts();
         let last = body.is_end_stream();
-        let sent = self.0.send_request(Request::from_parts(head, ()), last);
+        let sent = self.sender.send_request(Request::from_parts(head, ()), last);
         let (response, stream) = sent.map_err(|_| Unanswered::NeverProcessed)?;
-        Ok(Exchange { response, pump: (!last).then(|| Pump::new(body, stream)) })
+        let sending = if last { Sending::Sent(stream) } else { Sending::Body(Pump::new(body, stream)) };
+        Ok(Exchange { response, sending, state: self.state.clone() })
     }
 }
 
@@ -95,29 +155,66 @@ impl Requests {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Pump<RequestBody>>,
+    sending: Sending,
+    state: Rc<State>,
+}
+
+/// How much of a request has been sent.
+#[derive(Debug)]
+enum Sending {
+    Body(Pump<RequestBody>),
+    /// All of it.
+    Sent(SendStream<Bytes>),
+    /// It is nothing to the exchange any more.
+    Over,
+}
+
+impl Exchange {
+    /// Sends what there is of the body.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Unanswered> {
+        if let Sending::Body(pump) = &mut self.sending
+            && let Poll::Ready(sent) = Pin::new(pump).poll(cx)
+        {
+            if sent == Err(Stopped::Broken) {
+                return Err(Unanswered::RequestBroken);
+            }
+            if let Sending::Body(pump) = std::mem::replace(&mut self.sending, Sending::Over) {
+                self.sending = Sending::Sent(pump.into_stream());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Future for Exchange {
     type Output = Result<Response<Incoming>, Unanswered>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(pump) = &mut self.pump
-            && let Poll::Ready(sent) = Pin::new(pump).poll(cx)
-        {
-            self.pump = None;
-            if sent == Err(Stopped::Broken) {
-                return Poll::Ready(Err(Unanswered::RequestBroken));
-            }
-        }
+        self.poll_send(cx)?;
         let response = ready!(self.response.poll_unpin(cx)).map_err(|error| Unanswered::of(&error))?;
-        if let Some(pump) = self.pump.take() {
-            // Both bodies may be endless, and neither may wait for the other. It ends with its stream.
-            tokio::task::spawn_local(pump);
-        }
+        let sent = match std::mem::replace(&mut self.sending, Sending::Over) {
+            Sending::Body(pump) => {
+                // Both bodies may be endless, and neither may wait for the other. It ends with its stream.
+                tokio::task::spawn_local(pump);
+                None
+            }
+            Sending::Sent(stream) => Some(stream),
+            Sending::Over => None,
+        };
         let (head, body) = response.into_parts();
-        let body = Incoming::Http2(Streamed::new(body, &head.headers));
+        let body = Incoming::Http2(Streamed::of_response(body, &head.headers, self.state.clone(), sent));
         Poll::Ready(Ok(Response::from_parts(head, body)))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut stream = match std::mem::replace(&mut self.sending, Sending::Over) {
+            Sending::Body(pump) => pump.into_stream(),
+            Sending::Sent(stream) => stream,
+            Sending::Over => return,
+        };
+        stream.send_reset(reset::reason());
     }
 }
 

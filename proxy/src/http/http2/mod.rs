@@ -14,9 +14,11 @@
 mod body;
 mod client;
 mod pump;
+mod reset;
 mod server;
+mod watch;
 mod wire;
 
 pub(crate) use body::Streamed;
-pub(crate) use client::{Requests, Unanswered, open};
+pub(crate) use client::{Requests, Server, Unanswered, open};
 pub(crate) use server::{Client, serve};

@@ -22,11 +22,14 @@ pub(super) struct Pump<B> {
 /// Why a body was not sent to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// The peer does not want it, or is gone.
-    ByPeer,
+    /// The peer does not want it, for this reason, or is gone.
+    ByPeer(Reason),
     /// The body broke off, which the peer has been told.
     Broken,
 }
+
+/// The peer is gone.
+const GONE: Stopped = Stopped::ByPeer(Reason::CANCEL);
 
 /// What a stream is reset with because of an error.
 pub(super) trait Reset {
@@ -36,6 +39,11 @@ pub(super) trait Reset {
 impl<B> Pump<B> {
     pub(super) fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self { body, stream, held: None }
+    }
+
+    /// The stream, once the body has been sent, or is not to be.
+    pub(super) fn into_stream(self) -> SendStream<Bytes> {
+        self.stream
     }
 }
 
@@ -49,7 +57,7 @@ where
         while self.held.is_some() && self.stream.capacity() == 0 {
             match ready!(self.stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(Stopped::ByPeer)),
+                Some(Err(_)) | None => return Poll::Ready(Err(GONE)),
             }
         }
         Poll::Ready(match self.held.take() {
@@ -59,7 +67,7 @@ where
     }
 
     fn send(&mut self, piece: Bytes, last: bool) -> Result<(), Stopped> {
-        self.stream.send_data(piece, last).map_err(|_closed| Stopped::ByPeer)
+        self.stream.send_data(piece, last).map_err(|_closed| GONE)
     }
 }
 
@@ -74,8 +82,8 @@ where
         let this = &mut *self;
         // Looked at before the body: that of a response breaks off too where its client has given up the call, and is then
         // not to count as the server's failure.
-        if this.stream.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Stopped::ByPeer));
+        if let Poll::Ready(reset) = this.stream.poll_reset(cx) {
+            return Poll::Ready(Err(reset.map_or(GONE, Stopped::ByPeer)));
         }
         loop {
             if let Some((_, last)) = this.held {
@@ -93,25 +101,16 @@ where
                 None => return Poll::Ready(this.send(Bytes::new(), true)),
             };
             match frame.into_data() {
+                Ok(piece) if piece.is_empty() => {}
                 Ok(piece) => {
                     // Room is asked for once there is something to send: what is asked for and not used, no other stream of
                     // the connection gets. As little as will do, for `h2` asks for the rest as soon as it has the piece.
-                    if !piece.is_empty() {
-                        this.stream.reserve_capacity(1);
-                    }
-                    let last = this.body.is_end_stream();
-                    if piece.is_empty() {
-                        this.send(piece, last)?;
-                        if last {
-                            return Poll::Ready(Ok(()));
-                        }
-                    } else {
-                        this.held = Some((piece, last));
-                    }
+                    this.stream.reserve_capacity(1);
+                    this.held = Some((piece, this.body.is_end_stream()));
                 }
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
-                    return Poll::Ready(this.stream.send_trailers(trailers).map_err(|_closed| Stopped::ByPeer));
+                    return Poll::Ready(this.stream.send_trailers(trailers).map_err(|_closed| GONE));
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use super::{
     body::Streamed,
-    pump::Pump,
+    pump::{Pump, Stopped},
+    reset,
     wire::{Outlet, Wire, wire},
 };
 use crate::{
@@ -29,12 +30,12 @@ use pin_project_lite::pin_project;
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::io::ReadBuf;
 
-/// How long a client that was told of an error of the connection may take to hear it.
+/// How long a client that was told of the end of its connection may take to hear it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes that such a client may send meanwhile.
@@ -89,7 +90,7 @@ where
         Ok(connection) => drive(connection, &outlet, request, going_away.boxed_local()).await,
         Err(error) => Err(error),
     };
-    if ended.as_ref().is_err_and(|error| !error.is_io()) {
+    if !ended.as_ref().is_err_and(h2::Error::is_io) {
         let _ = tokio::time::timeout(LAST_WORDS, discard(&outlet)).await;
     }
     ended
@@ -107,6 +108,7 @@ async fn handshake(wire: Wire, client: Client, outlet: &Outlet) -> Result<Connec
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
         .data_frame_budget(limits::SMALL_FRAMES)
+        .max_pending_accept_reset_streams(limits::RESET_UNSEEN)
         .handshake(wire);
     poll_fn(|cx| {
         let shaken = Pin::new(&mut handshake).poll(cx);
@@ -131,13 +133,19 @@ where
 {
     let mut all = FuturesUnordered::new();
     all.push(Going::Away { told: going_away });
+    let (mut answered, mut given_up) = (0, 0);
     poll_fn(|cx| {
         loop {
             // What is answered by now is in what the connection writes next.
             let mut again = false;
             while let Poll::Ready(Some(ended)) = all.poll_next_unpin(cx) {
-                if let Ended::Away = ended {
-                    connection.graceful_shutdown();
+                match ended {
+                    Ended::Away => connection.graceful_shutdown(),
+                    Ended::Answered => answered += 1,
+                    Ended::GivenUp => given_up += 1,
+                }
+                if given_up > limits::GIVEN_UP.max(answered) {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
             }
             while let Poll::Ready(next) = connection.poll_accept(cx)? {
@@ -158,7 +166,7 @@ where
 
 fn incoming(request: Request<RecvStream>) -> Request<Incoming> {
     let (head, body) = request.into_parts();
-    let body = Incoming::Http2(Streamed::new(body, &head.headers));
+    let body = Incoming::Http2(Streamed::of_request(body, &head.headers));
     Request::from_parts(head, body)
 }
 
@@ -191,13 +199,16 @@ pin_project! {
         },
         /// An answer is being sent.
         Answering { pump: Pump<ResponseBody<F>> },
+        /// The client does not want its answer any more.
+        GivenUp,
     }
 }
 
 /// What has ended in a connection.
 enum Ended {
     Away,
-    Exchange,
+    Answered,
+    GivenUp,
 }
 
 impl<R, F> Future for Going<'_, R, F>
@@ -214,19 +225,26 @@ where
                 GoingProjection::Serving { answer, respond } => {
                     // The client may give it up, which ends it here and at the server. Looked at first: to whoever sends its
                     // body on, that is a body that broke off.
-                    if respond.poll_reset(cx).is_ready() {
-                        return Poll::Ready(Ended::Exchange);
+                    if let Poll::Ready(reset) = respond.poll_reset(cx) {
+                        reset::because(reset.unwrap_or(Reason::CANCEL), || self.set(Self::GivenUp));
+                        return Poll::Ready(Ended::GivenUp);
                     }
                     match answer.poll(cx) {
                         Poll::Ready(response) => respond_with(respond, response),
                         Poll::Pending => return Poll::Pending,
                     }
                 }
-                GoingProjection::Answering { pump } => return Pin::new(pump).poll(cx).map(|_| Ended::Exchange),
+                GoingProjection::Answering { pump } => {
+                    if let Err(Stopped::ByPeer(reason)) = ready!(Pin::new(pump).poll(cx)) {
+                        reset::because(reason, || self.set(Self::GivenUp));
+                    }
+                    return Poll::Ready(Ended::Answered);
+                }
+                GoingProjection::GivenUp => return Poll::Ready(Ended::GivenUp),
             };
             match pump {
                 Some(pump) => self.set(Self::Answering { pump }),
-                None => return Poll::Ready(Ended::Exchange),
+                None => return Poll::Ready(Ended::Answered),
             }
         }
     }

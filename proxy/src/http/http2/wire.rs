@@ -42,11 +42,12 @@ struct Gathering {
     sent: usize,
     /// Some has been sent to what is below, which may still hold it.
     unflushed: bool,
+    heard: bool,
 }
 
 /// Both sides of one connection.
 pub(super) fn wire(io: Io) -> (Wire, Outlet) {
-    let gathering = Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false };
+    let gathering = Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false, heard: false };
     let gathering = Rc::new(RefCell::new(gathering));
     (Wire(gathering.clone()), Outlet(gathering))
 }
@@ -55,6 +56,11 @@ impl Outlet {
     /// Sends what has gathered.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_send(cx)
+    }
+
+    /// Whether anything was read since this was last asked.
+    pub(super) fn heard(&self) -> bool {
+        mem::take(&mut self.0.borrow_mut().heard)
     }
 
     /// Reads what nobody needs any more.
@@ -114,7 +120,10 @@ impl Gathering {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_read(cx, buf)
+        let gathering = &mut *self.0.borrow_mut();
+        let read = ready!(Pin::new(&mut gathering.io).poll_read(cx, buf));
+        gathering.heard = true;
+        Poll::Ready(read)
     }
 }
 
