@@ -27,24 +27,46 @@ const LOST_AFTER: u32 = 3;
 pub(super) struct Watch {
     pings: PingPong,
     interval: Pin<Box<Sleep>>,
-    /// Intervals in which nothing was heard.
-    silent: u32,
+    silence: Silence,
+}
+
+/// The intervals at an end in which nothing was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Silence(u32);
+
+/// What is to be done about a silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Wait,
+    Ask,
+    Lost,
+}
+
+impl Silence {
+    /// An interval is over.
+    fn after(&mut self, heard: bool) -> Verdict {
+        self.0 = if heard { 0 } else { self.0 + 1 };
+        match self.0 {
+            ASKED_AFTER => Verdict::Ask,
+            LOST_AFTER.. => Verdict::Lost,
+            _ => Verdict::Wait,
+        }
+    }
 }
 
 impl Watch {
     pub(super) fn new(pings: PingPong) -> Self {
-        Self { pings, interval: Box::pin(sleep(INTERVAL)), silent: 0 }
+        Self { pings, interval: Box::pin(sleep(INTERVAL)), silence: Silence::default() }
     }
 
     /// Whether the peer has not answered. To be asked each time before the connection is driven.
     pub(super) fn has_lost(&mut self, outlet: &Outlet, cx: &mut Context<'_>) -> bool {
         while self.interval.as_mut().poll(cx).is_ready() {
             self.interval.as_mut().reset(Instant::now() + INTERVAL);
-            self.silent = if outlet.heard() { 0 } else { self.silent + 1 };
-            match self.silent {
-                ASKED_AFTER => self.ask(),
-                LOST_AFTER.. => return true,
-                _ => {}
+            match self.silence.after(outlet.heard()) {
+                Verdict::Wait => {}
+                Verdict::Ask => self.ask(),
+                Verdict::Lost => return true,
             }
         }
         false
@@ -61,10 +83,12 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Server, client::Ended, open};
-    use crate::listen::{io::Io, pairs::connected};
-    use std::time::Duration;
-    use tokio::time::{Instant, timeout};
+    use super::{
+        super::{Server, client::Ended, open},
+        *,
+    };
+    use crate::listen::pairs::connected;
+    use tokio::time::timeout;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -79,20 +103,13 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 30);
     }
 
-    #[tokio::test]
-    async fn a_proxy_that_answers_is_left_in_peace() {
-        let (client, server) = connected().await;
-        tokio::time::pause();
-        let (_requests, driven) = open(client.into(), Server::Proxy).await.unwrap();
-        let server = async {
-            let mut connection = h2::server::handshake(Io::from(server)).await.unwrap();
-            connection.accept().await.is_none()
-        };
-        tokio::select! {
-            _ = driven => panic!("given up"),
-            _ = server => panic!("closed"),
-            () = tokio::time::sleep(HOUR) => {}
-        }
+    #[test]
+    fn a_proxy_that_says_something_is_left_in_peace() {
+        let mut silence = Silence::default();
+        let mut after = |heard| silence.after(heard);
+        assert_eq!([after(true), after(false), after(true), after(false)], [Verdict::Wait; 4]);
+        assert_eq!([after(false), after(true), after(false)], [Verdict::Ask, Verdict::Wait, Verdict::Wait]);
+        assert_eq!([after(false), after(false)], [Verdict::Ask, Verdict::Lost]);
     }
 
     #[tokio::test]
