@@ -14,6 +14,7 @@ use super::{
     tls::{self, Clock},
     verify::{Expected, PeerFault, PeerVerifier, Side, system_time},
 };
+use crate::tls::{TlsStream, handshake};
 use conduit_model::{
     SpiffeId, TrustDomain,
     mtls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP},
@@ -33,14 +34,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 /// How long a client's handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take for its part. It has taken the connection, so it is near; one that is frozen must not keep a
 /// request from another that is not.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Tickets that a server gives a connection (RFC 8446 section 4.6.1): a client keeps one an address.
+/// Tickets that a server gives a connection (RFC 8446 section 4.6.1): each connection spends one.
 const TICKETS: usize = 1;
 
 /// What a connection between proxies carries, agreed by ALPN.
@@ -158,6 +158,7 @@ impl Credentials {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.ticketer = Ticketer::new()?;
         server.send_tls13_tickets = TICKETS;
+        server.enable_secret_extraction = true;
         let (server, clients) = (Arc::new(server), Configs::default());
         Ok(Self { leaf, domain, certified, resolver, bundle, clock, server, clients })
     }
@@ -230,18 +231,16 @@ impl Credentials {
         address: IpAddr,
         expected: &SpiffeId,
         alpn: Alpn,
-    ) -> Result<client::TlsStream<S>, TlsError> {
+    ) -> Result<TlsStream<S>, TlsError> {
         self.check_own()?;
         let config = self.clients.of(expected, || self.client(expected)).map_err(TlsError::tls)?;
-        let connector = TlsConnector::from(config);
         let name = ServerName::IpAddress(address.into());
-        let handshake = Box::pin(connector.with_alpn(vec![alpn.protocol().to_vec()]).connect(name, stream));
-        let stream = timeout(SERVER_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
-        let stream = stream.map_err(TlsError::of)?;
-        let (_, connection) = stream.get_ref();
-        self.examine(connection, &Expected::Workload(expected.clone()))?;
-        match Alpn::of(connection)? {
-            agreed if agreed == alpn => Ok(stream),
+        let handshake = Box::pin(handshake::connect(stream, config, name, vec![alpn.protocol().to_vec()]));
+        let handshaken = timeout(SERVER_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
+        let handshaken = handshaken.map_err(TlsError::of)?;
+        self.examine(handshaken.state(), &Expected::Workload(expected.clone()))?;
+        match Alpn::of(handshaken.state())? {
+            agreed if agreed == alpn => handshaken.into_stream().map_err(TlsError::tls),
             _ => Err(TlsError::NoMeshAlpn),
         }
     }
@@ -253,15 +252,14 @@ impl Credentials {
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-    ) -> Result<(server::TlsStream<S>, Alpn, VerifiedPeer), TlsError> {
+    ) -> Result<(TlsStream<S>, Alpn, VerifiedPeer), TlsError> {
         self.check_own()?;
-        let handshake = Box::pin(TlsAcceptor::from(self.server.clone()).accept(stream));
-        let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
-        let stream = stream.map_err(TlsError::of)?;
-        let (_, connection) = stream.get_ref();
-        let peer = self.examine(connection, &Expected::AnyOf(self.domain.clone()))?;
-        let alpn = Alpn::of(connection)?;
-        Ok((stream, alpn, peer))
+        let handshake = Box::pin(handshake::accept(stream, self.server.clone()));
+        let handshaken = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
+        let handshaken = handshaken.map_err(TlsError::of)?;
+        let peer = self.examine(handshaken.state(), &Expected::AnyOf(self.domain.clone()))?;
+        let alpn = Alpn::of(handshaken.state())?;
+        Ok((handshaken.into_stream().map_err(TlsError::tls)?, alpn, peer))
     }
 
     fn client(&self, expected: &SpiffeId) -> Result<ClientConfig, rustls::Error> {
@@ -271,6 +269,7 @@ impl Credentials {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.resolver.clone());
         client.enable_sni = false;
+        client.enable_secret_extraction = true;
         client.resumption = Resumption::store(Arc::new(Tickets::default()));
         Ok(client)
     }

@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     sign::{CertifiedKey, SingleCertAndKey},
     time_provider::TimeProvider,
     version::TLS13,
@@ -226,7 +226,7 @@ impl Impostor {
         &self,
         stream: S,
     ) -> io::Result<client::TlsStream<S>> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(cryptography())
             .with_protocol_versions(&[&TLS13])
             .unwrap()
             .dangerous()
@@ -245,7 +245,7 @@ impl Impostor {
         &self,
         stream: S,
     ) -> io::Result<server::TlsStream<S>> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(cryptography())
             .with_protocol_versions(&[&TLS13])
             .unwrap()
             .with_no_client_auth()
@@ -253,6 +253,12 @@ impl Impostor {
         config.alpn_protocols = self.protocols.clone();
         TlsAcceptor::from(Arc::new(config)).accept(stream).await
     }
+}
+
+/// What a proxy prefers, and nothing else.
+fn cryptography() -> Arc<CryptoProvider> {
+    let kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
 }
 
 /// Believes every server.

@@ -25,7 +25,7 @@ async fn connect(client: &Credentials, server: &Credentials, expected: &SpiffeId
     let (near, far) = duplex(64 * 1024);
     let client = async {
         let mut stream = client.connect(near, ADDRESS, expected, alpn).await?;
-        let kind = stream.get_ref().1.handshake_kind().unwrap();
+        let kind = stream.handshake_kind().unwrap();
         // A server that refuses the client says so after the client's part of the handshake is over.
         stream.write_all(b"a").await.map_err(TlsError::of)?;
         let mut byte = [0];
@@ -138,7 +138,8 @@ async fn a_client_without_a_certificate_a_mesh_protocol_or_tls_13_gets_nothing()
     assert_eq!(server(impostor().offering(&["h2", "http/1.1"])).await, "no_mesh_alpn");
     for alpn in [&[][..], &["h2"], &["conduit/tcp"]] {
         let [as_client, _] = verdicts(&proxy, &impostor().offering(alpn), &id).await;
-        assert_eq!(as_client.unwrap_err().reason(), "no_mesh_alpn", "{alpn:?}");
+        let error = as_client.unwrap_err();
+        assert_eq!(error.reason(), "no_mesh_alpn", "{alpn:?}: {error:?}");
     }
 }
 
@@ -171,14 +172,24 @@ async fn a_client_of_tls_12_hears_that_its_version_is_not_spoken() {
 #[tokio::test]
 async fn proxies_speak_tls_13_with_the_post_quantum_group_and_name_no_host() {
     let mesh = Authority::new();
-    let (web, api) = (mesh.credentials("web"), mesh.credentials("api"));
+    let (web, foreign) = (mesh.credentials("web"), || Impostor::new(&mesh, mesh.request("foreign")));
+    let id = mesh.domain.identity("shop", "foreign");
     let (near, far) = duplex(64 * 1024);
-    let (client, server) = tokio::join!(web.connect(near, ADDRESS, api.id(), Alpn::Tcp), api.accept(far));
-    let (client, (server, ..)) = (client.unwrap(), server.unwrap());
-    let (_, connection) = client.get_ref();
-    assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(connection.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+    let server = foreign();
+    let (client, server) = tokio::join!(web.connect(near, ADDRESS, &id, Alpn::Http2), server.accept(far));
+    client.unwrap();
+    let server = server.unwrap();
+    assert_eq!(server.get_ref().1.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(server.get_ref().1.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     assert_eq!(server.get_ref().1.server_name(), None);
+
+    let (near, far) = duplex(64 * 1024);
+    let client = foreign();
+    let (client, server) = tokio::join!(client.connect(near), web.accept(far));
+    server.unwrap();
+    let client = client.unwrap();
+    assert_eq!(client.get_ref().1.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(client.get_ref().1.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
 }
 
 #[tokio::test]
@@ -286,15 +297,15 @@ async fn what_is_kept_for_resumption_is_bounded() {
         let client = async {
             let mut stream = web.connect(near, address, first.id(), Alpn::Tcp).await.unwrap();
             stream.read_u8().await.unwrap();
-            stream.get_ref().1.handshake_kind().unwrap()
+            stream.handshake_kind().unwrap()
         };
         let server = async { first.accept(far).await.unwrap().0.write_u8(1).await.unwrap() };
         tokio::join!(client, server).0
     };
-    for octet in 0..=sessions::ADDRESSES as u8 {
+    for octet in 0..=sessions::TICKETS as u8 {
         assert_eq!(at(octet).await, HandshakeKind::Full);
     }
-    assert_eq!(at(sessions::ADDRESSES as u8).await, HandshakeKind::Resumed);
+    assert_eq!(at(sessions::TICKETS as u8).await, HandshakeKind::Resumed);
     assert_eq!(at(0).await, HandshakeKind::Full, "its ticket was the oldest");
 }
 

@@ -5,7 +5,8 @@
 //! never offered where another is expected. All of it is dropped with the certificate and the bundle that it was made under.
 //!
 //! Everything is bounded, because a proxy may call any number of workloads: the identities by the most recently used, the
-//! tickets of each by the most recent address. A ticket is opened only by the proxy that gave it, hence one an address.
+//! tickets of each by number. A ticket is opened only by the proxy that gave it, and only once, so that connections that are
+//! opened side by side need one each: the tickets of a crowded address make room for those of another.
 
 use conduit_model::SpiffeId;
 use rustls::{
@@ -21,8 +22,8 @@ use std::{
 
 /// Identities whose configuration is kept.
 pub(super) const IDENTITIES: usize = 32;
-/// Addresses of one identity of which a ticket is kept. A ticket takes about 2 KB: it holds both chains.
-pub(super) const ADDRESSES: usize = 8;
+/// Tickets of one identity that are kept. A ticket takes about 2 KB: it holds both chains.
+pub(super) const TICKETS: usize = 8;
 
 /// The configurations of the identities that were called last.
 #[derive(Default)]
@@ -49,7 +50,7 @@ impl Configs {
     }
 }
 
-/// The tickets of one expected identity, at most one for each of the last addresses. Each is used once.
+/// The tickets of one expected identity, the oldest first. Each is used once.
 #[derive(Default)]
 pub(super) struct Tickets(Mutex<VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>>);
 
@@ -61,27 +62,30 @@ impl fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    fn take(
-        kept: &mut VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>,
-        address: &ServerName<'static>,
-    ) -> Option<Tls13ClientSessionValue> {
-        let place = kept.iter().position(|(of, _)| of == address)?;
-        kept.remove(place).map(|(_, ticket)| ticket)
+    /// Which ticket makes room for a new one: the oldest of the address that has most, among equals of the oldest.
+    fn least<T>(kept: &VecDeque<(ServerName<'static>, T)>) -> Option<usize> {
+        let of_address = |place: usize| kept.iter().filter(|(of, _)| *of == kept[place].0).count();
+        // The last of equals is what `max_by_key` gives.
+        (0..kept.len()).rev().max_by_key(|place| of_address(*place))
     }
 }
 
 impl ClientSessionStore for Tickets {
     fn insert_tls13_ticket(&self, address: ServerName<'static>, ticket: Tls13ClientSessionValue) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::take(&mut kept, &address);
-        if kept.len() == ADDRESSES {
-            kept.pop_front();
+        if kept.len() == TICKETS
+            && let Some(place) = Self::least(&kept)
+        {
+            kept.remove(place);
         }
         kept.push_back((address, ticket));
     }
 
     fn take_tls13_ticket(&self, address: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        Self::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), address)
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The newest: what it was given under holds longest.
+        let place = kept.iter().rposition(|(of, _)| of == address)?;
+        kept.remove(place).map(|(_, ticket)| ticket)
     }
 
     // Every proxy prefers the group that every proxy offers first: there is nothing to remember.
@@ -99,4 +103,21 @@ impl ClientSessionStore for Tickets {
     }
 
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_many_tickets_makes_room_for_another_and_among_equals_the_oldest_goes() {
+        let kept = |addresses: &[u8]| -> VecDeque<(ServerName<'static>, ())> {
+            let name = |octet: &u8| ServerName::IpAddress(std::net::IpAddr::from([10, 0, 0, *octet]).into());
+            addresses.iter().map(|octet| (name(octet), ())).collect()
+        };
+        assert_eq!(Tickets::least(&kept(&[1, 2, 3])), Some(0));
+        assert_eq!(Tickets::least(&kept(&[1, 2, 2, 3])), Some(1));
+        assert_eq!(Tickets::least(&kept(&[1, 1, 2, 2])), Some(0));
+        assert_eq!(Tickets::least(&kept(&[])), None);
+    }
 }

@@ -81,9 +81,8 @@ impl Handshakes {
         let start = Instant::now();
         match credentials.accept(counted).await {
             Ok((mut tls, alpn, peer)) => {
-                let (counted, session) = tls.get_mut();
-                self.metrics.handshaken(Direction::Inbound, session.handshake_kind(), start.elapsed());
-                counted.record = series(Some(&peer)).take_over(&aside);
+                self.metrics.handshaken(Direction::Inbound, tls.handshake_kind(), start.elapsed());
+                tls.get_mut().record = series(Some(&peer)).take_over(&aside);
                 Some(Handshaken { io: tls.into(), alpn, peer })
             }
             Err(error) => {

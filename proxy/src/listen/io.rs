@@ -6,7 +6,7 @@
 //! (`close_notify`), while anybody on the way can send a FIN.
 
 use super::{socket, witness::Witness};
-use crate::{identity::refusal, record::tcp::ConnectionRecord};
+use crate::{identity::refusal, record::tcp::ConnectionRecord, tls::TlsStream};
 use std::{
     future::poll_fn,
     io,
@@ -18,7 +18,6 @@ use tokio::{
     io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{client, server};
 
 /// A TCP connection and its record.
 #[derive(Debug)]
@@ -35,10 +34,8 @@ pub(crate) struct Counted {
 pub(crate) enum Io {
     /// Nothing is above TCP.
     Plain(Counted),
-    /// The proxy opened it to a peer of the mesh.
-    Client(Box<client::TlsStream<Counted>>),
-    /// A peer of the mesh opened it.
-    Server(Box<server::TlsStream<Counted>>),
+    /// With a peer of the mesh.
+    Tls(Box<TlsStream<Counted>>),
 }
 
 impl Counted {
@@ -66,8 +63,7 @@ impl Io {
     pub(crate) fn counted(&self) -> &Counted {
         match self {
             Self::Plain(counted) => counted,
-            Self::Client(tls) => tls.get_ref().0,
-            Self::Server(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref(),
         }
     }
 
@@ -75,8 +71,7 @@ impl Io {
     pub(crate) fn witnessed(&mut self) -> Arc<Witness> {
         let counted = match self {
             Self::Plain(counted) => counted,
-            Self::Client(tls) => tls.get_mut().0,
-            Self::Server(tls) => tls.get_mut().0,
+            Self::Tls(tls) => tls.get_mut(),
         };
         counted.witness.insert(Arc::new(Witness::after(counted.written))).clone()
     }
@@ -98,16 +93,14 @@ impl Io {
     pub(crate) async fn peek(&mut self, window: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(counted) => counted.stream.peek(window).await,
-            Self::Client(tls) => peek(tls, window).await,
-            Self::Server(tls) => peek(tls, window).await,
+            Self::Tls(tls) => peek(tls, window).await,
         }
     }
 
     fn stream(&mut self) -> Pin<&mut (dyn Stream + '_)> {
         match self {
             Self::Plain(counted) => Pin::new(counted),
-            Self::Client(tls) => Pin::new(&mut **tls),
-            Self::Server(tls) => Pin::new(&mut **tls),
+            Self::Tls(tls) => Pin::new(&mut **tls),
         }
     }
 
@@ -126,9 +119,8 @@ impl Io {
             // A broken pipe is what a reset is called once the peer's end has come.
             Self::Plain(_) if error.kind() == io::ErrorKind::BrokenPipe => LastWords::End,
             Self::Plain(_) => LastWords::None,
-            Self::Client(_) if refusal(error).is_some() => LastWords::Refusal,
-            Self::Client(tls) => last_words(&mut **tls, cx),
-            Self::Server(tls) => last_words(&mut **tls, cx),
+            Self::Tls(_) if refusal(error).is_some() => LastWords::Refusal,
+            Self::Tls(tls) => last_words(&mut **tls, cx),
         };
         match last_words {
             LastWords::End => self.ended(),
@@ -185,15 +177,9 @@ impl From<Counted> for Io {
     }
 }
 
-impl From<client::TlsStream<Counted>> for Io {
-    fn from(tls: client::TlsStream<Counted>) -> Self {
-        Self::Client(Box::new(tls))
-    }
-}
-
-impl From<server::TlsStream<Counted>> for Io {
-    fn from(tls: server::TlsStream<Counted>) -> Self {
-        Self::Server(Box::new(tls))
+impl From<TlsStream<Counted>> for Io {
+    fn from(tls: TlsStream<Counted>) -> Self {
+        Self::Tls(Box::new(tls))
     }
 }
 
@@ -234,8 +220,7 @@ impl AsyncWrite for Io {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(counted) => counted.is_write_vectored(),
-            Self::Client(tls) => tls.is_write_vectored(),
-            Self::Server(tls) => tls.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
         }
     }
 

@@ -1,16 +1,16 @@
 //! Connections for tests: both ends of one, plain or with TLS between them.
 
 use super::io::{Counted, Io};
-use crate::record::{
-    Metrics,
-    labels::{Direction, Labels, Peer},
-    tcp::TcpSeries,
+use crate::{
+    record::{
+        Metrics,
+        labels::{Direction, Labels, Peer},
+        tcp::TcpSeries,
+    },
+    tls::{fake, handshake},
 };
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, version::TLS13};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
-use std::sync::Arc;
+use rustls_pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What is above TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,28 +65,9 @@ pub(crate) async fn handshaken(kind: Kind, client: Counted, server: Counted) -> 
     if kind == Kind::Plain {
         return (client.into(), server.into());
     }
-    let (connector, acceptor) = tls();
+    let (at_client, at_server) = fake::configs();
     let name = ServerName::try_from("peer").unwrap();
-    let (client, server) = tokio::join!(connector.connect(name, client), acceptor.accept(server));
-    (client.unwrap().into(), server.unwrap().into())
-}
-
-fn tls() -> (TlsConnector, TlsAcceptor) {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["peer".to_owned()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    (TlsConnector::from(Arc::new(client)), TlsAcceptor::from(Arc::new(server)))
+    let (client, server) =
+        tokio::join!(handshake::connect(client, at_client, name, Vec::new()), handshake::accept(server, at_server));
+    (client.unwrap().into_stream().unwrap().into(), server.unwrap().into_stream().unwrap().into())
 }

@@ -6,31 +6,19 @@
 //! that ends without `close_notify` has been cut (RFC 8446 section 6.1): that is a reset too.
 //!
 //! Memory: a connection that waits holds no buffer. One is taken from the worker's pool when bytes are there to be
-//! read, and given back as soon as the stream has no more; a slow reader keeps one for what it has not taken.
+//! read, and given back as soon as the stream has no more; a slow reader keeps one for what it has not taken. Bytes that
+//! came under TLS are written from where they were opened, several records in one write.
 
 use super::io::Io;
+use crate::tls::{MOST_SLICES, buffer::Buffer};
 use bytes::{Buf, Bytes};
 use std::{
-    cell::RefCell,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// Bytes read at once. Larger reads save system calls for bulk; 64 KiB is where the gain ends.
-const BUFFER: usize = 64 * 1024;
-
-/// Buffers that a worker keeps for the next connection.
-const MOST_POOLED: usize = 4;
-
-thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A buffer of the worker's pool, given back when dropped.
-struct Buffer(Box<[u8]>);
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 /// One side of a relay.
 pub(crate) struct Side<'s> {
@@ -49,6 +37,8 @@ enum Way {
         written: usize,
         length: usize,
     },
+    /// What the source's TLS has opened is to be written.
+    Passing,
     /// What TLS still holds of what was written is to go out.
     Flushing,
     /// The source has ended, and the sink is told so.
@@ -89,14 +79,24 @@ impl Way {
                     }
                     Self::Flushing
                 }
-                Self::Reading => match ready!(poll_read(source, cx))? {
-                    (_, 0) => Self::Ending,
-                    (buffer, length) => Self::Writing { buffer, written: 0, length },
+                Self::Reading => match source {
+                    Io::Plain(_) => match ready!(poll_read(source, cx))? {
+                        (_, 0) => Self::Ending,
+                        (buffer, length) => Self::Writing { buffer, written: 0, length },
+                    },
+                    Io::Tls(tls) => match ready!(Pin::new(tls).poll_fill_buf(cx))? {
+                        [] => Self::Ending,
+                        _ => Self::Passing,
+                    },
                 },
                 Self::Writing { buffer, written, length } => {
                     while written < length {
-                        *written += ready!(poll_write(sink, &buffer.0[*written..*length], cx))?;
+                        *written += ready!(poll_write(sink, &buffer[*written..*length], cx))?;
                     }
+                    Self::Flushing
+                }
+                Self::Passing => {
+                    ready!(poll_pass(source, sink, cx))?;
                     Self::Flushing
                 }
                 Self::Flushing => {
@@ -119,7 +119,7 @@ impl Way {
 /// Reads into a buffer that is taken only for the read.
 fn poll_read(source: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<(Buffer, usize)>> {
     let mut buffer = Buffer::take();
-    let mut unfilled = ReadBuf::new(&mut buffer.0);
+    let mut unfilled = ReadBuf::new(&mut buffer);
     ready!(Pin::new(source).poll_read(cx, &mut unfilled))?;
     let length = unfilled.filled().len();
     Poll::Ready(Ok((buffer, length)))
@@ -132,30 +132,30 @@ fn poll_write(sink: &mut Io, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Res
     }
 }
 
-impl Buffer {
-    fn take() -> Self {
-        let pooled = POOL.with_borrow_mut(Vec::pop);
-        Self(pooled.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice()))
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
-        // The pool is gone while the thread ends; the buffer then simply goes too.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < MOST_POOLED {
-                pool.push(buffer);
-            }
-        });
+/// Writes all that the source's TLS has opened.
+fn poll_pass(source: &mut Io, sink: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let Io::Tls(tls) = source else { return Poll::Ready(Ok(())) };
+    loop {
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let written = match tls.slices(&mut slices) {
+            0 => return Poll::Ready(Ok(())),
+            1 => ready!(poll_write(sink, &slices[0], cx))?,
+            shown => match ready!(Pin::new(&mut *sink).poll_write_vectored(cx, &slices[..shown]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => written,
+            },
+        };
+        Pin::new(&mut **tls).consume(written);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::pairs::{KINDS, Pair};
+    use crate::{
+        listen::pairs::{KINDS, Pair},
+        tls::buffer,
+    };
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn unread(io: &mut Io) -> Side<'_> {
@@ -288,7 +288,7 @@ mod tests {
         for (Pair { far: _client, near: mut front }, Pair { far: _server, near: mut back }) in pairs().await {
             let relayed = relay(unread(&mut front), unread(&mut back));
             tokio::time::timeout(std::time::Duration::from_millis(20), relayed).await.unwrap_err();
-            assert_eq!(POOL.with_borrow(Vec::len), 1, "one buffer, and it is in the pool");
+            assert_eq!(buffer::pooled(), 1, "one buffer, and it is in the pool");
         }
     }
 

@@ -67,8 +67,7 @@ impl Handshakes {
         let start = Instant::now();
         let error = match credentials.connect(counted, address.ip(), peer, alpn).await {
             Ok(tls) => {
-                let kind = tls.get_ref().1.handshake_kind();
-                self.metrics.handshaken(Direction::Outbound, kind, start.elapsed());
+                self.metrics.handshaken(Direction::Outbound, tls.handshake_kind(), start.elapsed());
                 return Ok(tls.into());
             }
             Err(error) => error,

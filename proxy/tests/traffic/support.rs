@@ -16,6 +16,7 @@ use conduit_proxy::{
     },
     outbound,
     record::Metrics,
+    tls::TlsStream,
     upstream::{
         directory::{Directory, Held},
         own::Own,
@@ -39,7 +40,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, LocalSet, spawn_local},
 };
-use tokio_rustls::{client::TlsStream, server};
 
 /// How long any case may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -292,7 +292,7 @@ pub async fn server<F: Future<Output = ()> + 'static>(serve: impl Fn(TcpStream, 
 /// with its number, once both have proved who they are.
 pub async fn peer_server<F: Future<Output = ()> + 'static>(
     authority: &Authority,
-    serve: impl Fn(server::TlsStream<TcpStream>, usize) -> F + Clone + 'static,
+    serve: impl Fn(TlsStream<TcpStream>, usize) -> F + Clone + 'static,
 ) -> SocketAddr {
     let credentials = authority.credentials("web");
     self::server(move |stream, number| {
