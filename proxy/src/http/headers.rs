@@ -31,8 +31,8 @@ pub(crate) fn is_upgrade<B>(method: &Method, response: &Response<B>) -> bool {
 /// # Errors
 /// It cannot be sent on.
 pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result<(), Failure> {
-    if request.method() == Method::CONNECT && !upgrade {
-        // A tunnel in an HTTP/2 stream (RFC 9113 section 8.5, RFC 8441) would open, and carry nothing.
+    if request.method() == Method::CONNECT && !upgrade && request.version() != Version::HTTP_2 {
+        // It would open, and carry nothing. In HTTP/2 it is a stream like any other.
         return Err(Failure::RequestUnsupported);
     }
     let was_chunked = was_chunked(request.headers()).map_err(|OtherCoding| Failure::RequestUnsupported)?;
@@ -235,12 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_passes_only_where_it_takes_a_whole_connection() {
+    fn a_tunnel_passes_where_it_takes_a_whole_connection_or_a_stream() {
         let connect = |version| Request::connect("web:443").version(version).body(()).unwrap();
         assert_eq!(pass_request(&mut connect(Version::HTTP_11), true), Ok(()));
-        for version in [Version::HTTP_2, Version::HTTP_10] {
-            assert_eq!(pass_request(&mut connect(version), false), Err(Failure::RequestUnsupported));
-        }
+        assert_eq!(pass_request(&mut connect(Version::HTTP_2), false), Ok(()));
+        assert_eq!(pass_request(&mut connect(Version::HTTP_10), false), Err(Failure::RequestUnsupported));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) enum Incoming {
 #[derive(Clone, Debug)]
 pub(crate) enum Informer {
     Http1(http1::Informer),
+    Http2(http2::Informer),
 }
 
 impl Incoming {
@@ -28,7 +29,8 @@ impl Incoming {
     pub(crate) fn informer(&self) -> Option<Informer> {
         match self {
             Self::Http1(http1::Body::Request(body)) => Some(Informer::Http1(body.informer())),
-            Self::Http1(http1::Body::Response(_)) | Self::Http2(_) => None,
+            Self::Http1(http1::Body::Response(_)) => None,
+            Self::Http2(body) => body.informer().map(Informer::Http2),
         }
     }
 }
@@ -38,6 +40,7 @@ impl Informer {
     pub(crate) fn inform(&self, response: &Response<()>) {
         match self {
             Self::Http1(informer) => informer.inform(response),
+            Self::Http2(informer) => informer.inform(response),
         }
     }
 }

@@ -33,6 +33,11 @@ impl Outgoing {
         &self.head.method
     }
 
+    /// Whether it asks for another protocol in its stream (RFC 8441 section 4).
+    pub(crate) fn wants_protocol(&self) -> bool {
+        self.head.method == Method::CONNECT && self.head.extensions.get::<h2::ext::Protocol>().is_some()
+    }
+
     /// Whether all of it is here for another sending.
     pub(crate) fn can_be_sent_again(&self) -> bool {
         self.first.is_some() || self.replay.is_whole()

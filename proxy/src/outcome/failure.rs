@@ -44,8 +44,8 @@ pub enum Failure {
     /// The request is not HTTP as it has to be.
     #[error("the request is not valid HTTP")]
     RequestInvalid,
-    /// The request needs what the proxy does not carry: a tunnel in an HTTP/2 stream, or a transfer coding that is not
-    /// `chunked`.
+    /// The request needs what the proxy does not carry: a tunnel by HTTP/1.0, a transfer coding that is not `chunked`, or
+    /// another protocol in an HTTP/2 stream to a server that does not offer it.
     #[error("the request needs what the proxy does not carry")]
     RequestUnsupported,
     /// The client went away before its request was complete.

@@ -138,14 +138,17 @@ impl fmt::Debug for Multiplexed {
 
 pub(super) async fn send(
     connections: &Rc<Connections>,
-    request: &mut Outgoing,
+    outgoing: &mut Outgoing,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     for _ in 0..TRIES {
         let (mut requests, stream) = stream(connections).await?;
-        let Some(request) = request.next() else { break };
+        if outgoing.wants_protocol() && !requests.take_protocols().await {
+            return Err(Failure::RequestUnsupported);
+        }
+        let Some(request) = outgoing.next() else { break };
         let Ok(exchange) = requests.send(request) else { continue };
         drop(requests);
-        match exchange.await {
+        match exchange.answered(|response| outgoing.inform(response)).await {
             Ok(response) => {
                 stream.0.answered.set(true);
                 return Ok((response, Lease::Http2(stream)));

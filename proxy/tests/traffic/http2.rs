@@ -52,19 +52,6 @@ async fn next(body: &mut Incoming) -> Bytes {
 }
 
 #[test]
-fn a_tunnel_in_a_stream_is_refused() {
-    run(async {
-        let application = http2_server(100, |_, _| async { Response::new(full("")) }).await;
-        let (outbound, _inbound) = chain(application, Protocol::Http2);
-        let mut client = http2_client(outbound.address).await;
-        let connect = Request::connect("db:5432").version(Version::HTTP_2).body(full("")).unwrap();
-        let response = client.send_request(connect).await.unwrap();
-        assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(response.headers()["conduit-error"], "request-unsupported; object=service/shop/web");
-    });
-}
-
-#[test]
 fn many_requests_at_once_share_one_connection() {
     run(async {
         let application = http2_server(1000, |request, _| async move {

@@ -15,6 +15,7 @@ mod http1;
 mod http2;
 mod http2_bounds;
 mod http2_messages;
+mod http2_tunnels;
 mod identity;
 mod lifecycle;
 mod metrics;

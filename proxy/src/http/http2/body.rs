@@ -1,6 +1,10 @@
 //! The body of an HTTP/2 message as it comes.
 
-use super::{client::State, reset};
+use super::{
+    client::State,
+    inform::{Informations, Informer},
+    reset,
+};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
@@ -20,7 +24,14 @@ pub(crate) struct Streamed {
     /// Bytes of the last piece, of which the peer has not been told that they were taken.
     taken: usize,
     data_ended: bool,
-    response: Option<OfResponse>,
+    of: Of,
+}
+
+/// Whose body it is.
+#[derive(Debug)]
+enum Of {
+    Request(Informations),
+    Response(OfResponse),
 }
 
 /// What the body of a response knows beside.
@@ -33,9 +44,17 @@ struct OfResponse {
 }
 
 impl Streamed {
-    /// The body of a request with these headers.
-    pub(super) fn of_request(stream: RecvStream, headers: &HeaderMap) -> Self {
-        Self::new(stream, headers, None)
+    /// The body of a request with these headers, on a connection that has these to send.
+    pub(super) fn of_request(stream: RecvStream, headers: &HeaderMap, informations: Informations) -> Self {
+        Self::new(stream, headers, Of::Request(informations))
+    }
+
+    /// What tells the client whose request this is.
+    pub(crate) fn informer(&self) -> Option<Informer> {
+        match &self.of {
+            Of::Request(informations) => Some(informations.informer(self.stream.stream_id())),
+            Of::Response(_) => None,
+        }
     }
 
     /// The body of a response that comes on a connection which is in this state; `sent` is the stream of a request that has
@@ -46,12 +65,12 @@ impl Streamed {
         state: Rc<State>,
         sent: Option<SendStream<Bytes>>,
     ) -> Self {
-        Self::new(stream, headers, Some(OfResponse { state, stream: sent }))
+        Self::new(stream, headers, Of::Response(OfResponse { state, stream: sent }))
     }
 
-    fn new(stream: RecvStream, headers: &HeaderMap, response: Option<OfResponse>) -> Self {
+    fn new(stream: RecvStream, headers: &HeaderMap, of: Of) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { stream, length, taken: 0, data_ended: false, response }
+        Self { stream, length, taken: 0, data_ended: false, of }
     }
 
     /// Tells the peer that the last piece was taken.
@@ -65,7 +84,7 @@ impl Streamed {
     }
 
     fn count(&self, change: impl FnOnce(usize) -> usize) {
-        if let Some(OfResponse { state, .. }) = &self.response {
+        if let Of::Response(OfResponse { state, .. }) = &self.of {
             state.stalled.set(change(state.stalled.get()));
         }
     }
@@ -77,7 +96,7 @@ impl Drop for Streamed {
             // What it takes of the connection's window `h2` gives back.
             self.count(|stalled| stalled - 1);
         }
-        if let Some(OfResponse { stream: Some(stream), .. }) = &mut self.response
+        if let Of::Response(OfResponse { stream: Some(stream), .. }) = &mut self.of
             && !self.stream.is_end_stream()
         {
             stream.send_reset(reset::reason());

@@ -17,7 +17,7 @@ use h2::{
     SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use std::{
     cell::Cell,
@@ -27,6 +27,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll, Waker, ready},
 };
+use tokio::sync::Notify;
 
 /// Streams that are opened until the server has said how many it takes: it would refuse those beyond.
 const FIRST_STREAMS: usize = 1;
@@ -53,6 +54,9 @@ pub(super) struct State {
     /// Streams that the server takes at once; [`FIRST_STREAMS`] until it has said so.
     most_streams: Cell<usize>,
     ended: Cell<bool>,
+    /// The server's settings are known, or will not be.
+    settled: Cell<bool>,
+    settling: Notify,
     /// Responses of which a piece waits for its client to take it.
     pub(super) stalled: Cell<usize>,
 }
@@ -100,7 +104,13 @@ pub(crate) async fn open(
         .await?;
     let pings = connection.ping_pong().filter(|_| server == Server::Proxy);
     let mut watch = pings.map(Watch::new);
-    let state = State { most_streams: Cell::new(FIRST_STREAMS), ended: Cell::new(false), stalled: Cell::new(0) };
+    let state = State {
+        most_streams: Cell::new(FIRST_STREAMS),
+        ended: Cell::new(false),
+        settled: Cell::new(false),
+        settling: Notify::new(),
+        stalled: Cell::new(0),
+    };
     let state = Rc::new(state);
     let requests = Requests { sender, state: state.clone() };
     let driven = poll_fn(move |cx| {
@@ -111,6 +121,11 @@ pub(crate) async fn open(
         let ended = connection.poll_unpin(cx).map_err(Ended::Broken);
         state.ended.set(ended.is_ready());
         state.most_streams.set(connection.max_concurrent_send_streams());
+        // Settings are the first that a server says (RFC 9113 section 3.4).
+        if !state.settled.get() && (ended.is_ready() || outlet.ever_heard()) {
+            state.settled.set(true);
+            state.settling.notify_waiters();
+        }
         // An error of the connection shows when it is read.
         let _ = outlet.poll_send(cx);
         ended
@@ -136,6 +151,15 @@ impl Requests {
         self.state.stalled.get() >= (limits::SHARED_CONNECTION_WINDOW / limits::STREAM_WINDOW / 2) as usize
     }
 
+    /// Whether the server takes requests for another protocol in a stream (RFC 8441 section 3).
+    pub(crate) async fn take_protocols(&self) -> bool {
+        let settled = self.state.settling.notified();
+        if !self.state.settled.get() {
+            settled.await;
+        }
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
     /// Sends the head of a request. What is given sends the rest of it, and ends with the response; dropped before, it
     /// resets the stream.
     ///
@@ -147,7 +171,7 @@ impl Requests {
         let sent = self.sender.send_request(Request::from_parts(head, ()), last);
         let (response, stream) = sent.map_err(|_| Unanswered::NeverProcessed)?;
         let sending = if last { Sending::Sent(stream) } else { Sending::Body(Pump::new(body, stream)) };
-        Ok(Exchange { response, sending, state: self.state.clone() })
+        Ok(Exchange { response, sending, informational: limits::INFORMATIONAL as u8, state: self.state.clone() })
     }
 }
 
@@ -156,6 +180,8 @@ impl Requests {
 pub(crate) struct Exchange {
     response: ResponseFuture,
     sending: Sending,
+    /// Informational responses that are still passed on.
+    informational: u8,
     state: Rc<State>,
 }
 
@@ -186,11 +212,25 @@ impl Exchange {
     }
 }
 
-impl Future for Exchange {
-    type Output = Result<Response<Incoming>, Unanswered>;
+impl Exchange {
+    /// Sends the rest of the request, and waits for its response; `inform` is told of what comes before it (1xx).
+    pub(crate) fn answered<I: FnMut(Response<()>)>(self, inform: I) -> Answered<I> {
+        Answered { exchange: self, inform }
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        inform: &mut impl FnMut(Response<()>),
+    ) -> Poll<Result<Response<Incoming>, Unanswered>> {
         self.poll_send(cx)?;
+        while let Poll::Ready(Some(Ok(response))) = self.response.poll_informational(cx) {
+            // One that switches protocols is not for HTTP/2 (RFC 9113 section 8.6).
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS && self.informational > 0 {
+                self.informational -= 1;
+                inform(response);
+            }
+        }
         let response = ready!(self.response.poll_unpin(cx)).map_err(|error| Unanswered::of(&error))?;
         let sent = match std::mem::replace(&mut self.sending, Sending::Over) {
             Sending::Body(pump) => {
@@ -204,6 +244,22 @@ impl Future for Exchange {
         let (head, body) = response.into_parts();
         let body = Incoming::Http2(Streamed::of_response(body, &head.headers, self.state.clone(), sent));
         Poll::Ready(Ok(Response::from_parts(head, body)))
+    }
+}
+
+/// The response to a request, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Answered<I> {
+    exchange: Exchange,
+    inform: I,
+}
+
+impl<I: FnMut(Response<()>) + Unpin> Future for Answered<I> {
+    type Output = Result<Response<Incoming>, Unanswered>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { exchange, inform } = &mut *self;
+        exchange.poll(cx, inform)
     }
 }
 

@@ -9,10 +9,13 @@
 //! Nothing is buffered beyond the windows in [`super::limits`]: a piece of a body gives its room in the window back when
 //! whoever takes the body asks for the next one, and that is when the other connection had room for it ([`pump`]).
 //!
-//! A stream that one side resets is reset at the other, with the same reason where there is one.
+//! A stream that one side resets is reset at the other, with the same reason where there is one ([`reset`]). Versions are
+//! kept end to end, and so a tunnel (CONNECT, RFC 9113 section 8.5 and RFC 8441) is a request like any other, whose bodies go
+//! both ways at once: it has flow control and resets as they have.
 
 mod body;
 mod client;
+mod inform;
 mod pump;
 mod reset;
 mod server;
@@ -21,4 +24,5 @@ mod wire;
 
 pub(crate) use body::Streamed;
 pub(crate) use client::{Requests, Server, Unanswered, open};
+pub(crate) use inform::Informer;
 pub(crate) use server::{Client, serve};

@@ -2,6 +2,7 @@
 
 use super::{
     body::Streamed,
+    inform::Informations,
     pump::{Pump, Stopped},
     reset,
     wire::{Outlet, Wire, wire},
@@ -108,6 +109,7 @@ async fn handshake(wire: Wire, client: Client, outlet: &Outlet) -> Result<Connec
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
         .data_frame_budget(limits::SMALL_FRAMES)
+        .enable_connect_protocol()
         .max_pending_accept_reset_streams(limits::RESET_UNSEEN)
         .handshake(wire);
     poll_fn(|cx| {
@@ -131,6 +133,7 @@ where
     R: Future<Output = Response<ResponseBody<F>>>,
     F: Finish + Unpin,
 {
+    let informations = Informations::default();
     let mut all = FuturesUnordered::new();
     all.push(Going::Away { told: going_away });
     let (mut answered, mut given_up) = (0, 0);
@@ -150,7 +153,8 @@ where
             }
             while let Poll::Ready(next) = connection.poll_accept(cx)? {
                 let Some((head, respond)) = next else { return Poll::Ready(Ok(())) };
-                all.push(Going::Serving { answer: request(incoming(head)), respond });
+                let answer = request(incoming(head, &informations));
+                all.push(Going::Serving { answer, respond, informations: informations.clone() });
                 again = true;
             }
             if !again {
@@ -164,9 +168,9 @@ where
     .await
 }
 
-fn incoming(request: Request<RecvStream>) -> Request<Incoming> {
+fn incoming(request: Request<RecvStream>, informations: &Informations) -> Request<Incoming> {
     let (head, body) = request.into_parts();
-    let body = Incoming::Http2(Streamed::of_request(body, &head.headers));
+    let body = Incoming::Http2(Streamed::of_request(body, &head.headers, informations.clone()));
     Request::from_parts(head, body)
 }
 
@@ -196,6 +200,7 @@ pin_project! {
             #[pin]
             answer: R,
             respond: SendResponse<Bytes>,
+            informations: Informations,
         },
         /// An answer is being sent.
         Answering { pump: Pump<ResponseBody<F>> },
@@ -222,14 +227,19 @@ where
         loop {
             let pump = match self.as_mut().project() {
                 GoingProjection::Away { told } => return told.poll_unpin(cx).map(|()| Ended::Away),
-                GoingProjection::Serving { answer, respond } => {
+                GoingProjection::Serving { answer, respond, informations } => {
                     // The client may give it up, which ends it here and at the server. Looked at first: to whoever sends its
                     // body on, that is a body that broke off.
                     if let Poll::Ready(reset) = respond.poll_reset(cx) {
                         reset::because(reset.unwrap_or(Reason::CANCEL), || self.set(Self::GivenUp));
                         return Poll::Ready(Ended::GivenUp);
                     }
-                    match answer.poll(cx) {
+                    let answered = answer.poll(cx);
+                    for information in informations.take(respond.stream_id()) {
+                        // It has to be understood by nobody.
+                        let _ = respond.send_informational(information);
+                    }
+                    match answered {
                         Poll::Ready(response) => respond_with(respond, response),
                         Poll::Pending => return Poll::Pending,
                     }

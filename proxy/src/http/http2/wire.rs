@@ -43,11 +43,12 @@ struct Gathering {
     /// Some has been sent to what is below, which may still hold it.
     unflushed: bool,
     heard: bool,
+    ever_heard: bool,
 }
 
 /// Both sides of one connection.
 pub(super) fn wire(io: Io) -> (Wire, Outlet) {
-    let gathering = Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false, heard: false };
+    let gathering = Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false, heard: false, ever_heard: false };
     let gathering = Rc::new(RefCell::new(gathering));
     (Wire(gathering.clone()), Outlet(gathering))
 }
@@ -61,6 +62,11 @@ impl Outlet {
     /// Whether anything was read since this was last asked.
     pub(super) fn heard(&self) -> bool {
         mem::take(&mut self.0.borrow_mut().heard)
+    }
+
+    /// Whether anything was ever read.
+    pub(super) fn ever_heard(&self) -> bool {
+        self.0.borrow().ever_heard
     }
 
     /// Reads what nobody needs any more.
@@ -122,7 +128,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let gathering = &mut *self.0.borrow_mut();
         let read = ready!(Pin::new(&mut gathering.io).poll_read(cx, buf));
-        gathering.heard = true;
+        (gathering.heard, gathering.ever_heard) = (true, true);
         Poll::Ready(read)
     }
 }
