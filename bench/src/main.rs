@@ -23,6 +23,9 @@ use std::{path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use topology::{Inside, Process, Spawn};
 
+/// What ends with its first process: whatever a shell has started is gone when the shell is.
+const IN_A_PID_NAMESPACE: [&str; 5] = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
 #[derive(Debug, Parser)]
 #[command(name = "conduit-bench", version)]
 struct Flags {
@@ -139,7 +142,10 @@ async fn run_in_mesh(flags: MeshFlags) -> Result<ExitCode> {
     let mut serving: Vec<Process> = Vec::new();
     for pod in mesh.network.pods.iter().skip(1) {
         if let Some(command) = &flags.serve {
-            let mut spawn = Spawn::new(format!("application-{}", pod.name), ["sh", "-c", command]);
+            let mut spawn = Spawn::new(
+                format!("application-{}", pod.name),
+                IN_A_PID_NAMESPACE.into_iter().chain(["sh", "-c", command]),
+            );
             spawn.environment.push(("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()));
             serving.push(spawn.logged(pod, &mesh.folder().join("logs"))?);
         }
