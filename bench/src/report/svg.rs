@@ -101,8 +101,9 @@ impl Axis {
             values.fold((f64::MAX, 1.0), |(least, most), value| (least.min(value), f64::max(most, value)));
         let steps = (0..10).flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10_f64.powi(power)));
         let steps: Vec<f64> = steps.collect();
-        let first = steps.iter().rposition(|step| *step <= least).unwrap_or(0);
-        let last = steps.iter().position(|step| *step >= most).unwrap_or(steps.len() - 1).max(first + 1);
+        let end = steps.len() - 1;
+        let first = steps.iter().rposition(|step| *step <= least).unwrap_or(0).min(end - 1);
+        let last = steps.iter().position(|step| *step >= most).unwrap_or(end).max(first + 1);
         Self { label, ticks: steps[first..=last].to_vec(), scale: Scale::Logarithmic }
     }
 
@@ -276,6 +277,12 @@ mod tests {
         assert_eq!((axis.ticks.first(), axis.ticks.last()), (Some(&100.0), Some(&50_000.0)));
         assert_eq!((axis.place(100.0), axis.place(50_000.0)), (0.0, 1.0));
         assert_eq!(Axis::logarithmic("", [7.0].into_iter()).ticks, [5.0, 10.0]);
+    }
+
+    #[test]
+    fn an_axis_for_nothing_has_two_ends_all_the_same() {
+        assert!(Axis::logarithmic("", std::iter::empty()).ticks.len() > 1);
+        assert!(Axis::linear("", std::iter::empty()).ticks.len() > 1);
     }
 
     #[test]

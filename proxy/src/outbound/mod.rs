@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn futures_keep_within_their_budgets() {
         let (connection, request) = (size(connection), size(request::serve));
-        assert!(connection <= 3072, "a connection takes {connection} bytes");
+        assert!(connection <= 1536, "a connection takes {connection} bytes");
         assert!(request <= 1600, "a request takes {request} bytes");
     }
 

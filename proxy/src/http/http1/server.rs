@@ -128,34 +128,37 @@ where
     });
     let _gone = Gone(&connection);
     loop {
-        let fault = match connection.ask(over.as_mut()).await? {
-            Asked::Request(head) => {
-                // In a box, which an idle connection does without.
-                match Box::pin(exchange(&connection, head, &request, &drain)).await? {
-                    Next::Request => continue,
-                    Next::Close => break,
-                    Next::Nothing => return Ok(()),
-                }
-            }
-            Asked::Ended => break,
-            Asked::TooSlow => (Failure::RequestBroken, StatusCode::REQUEST_TIMEOUT, None),
-            Asked::Refused(fault) => match fault {
-                Fault::Invalid(_) => (Failure::RequestInvalid, StatusCode::BAD_REQUEST, Some(fault)),
-                Fault::Coding => (Failure::RequestUnsupported, StatusCode::NOT_IMPLEMENTED, Some(fault)),
-                Fault::TooLarge => (Failure::RequestInvalid, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some(fault)),
+        // In boxes, which an idle connection does without.
+        match connection.ask(over.as_mut()).await? {
+            Asked::Request(head) => match Box::pin(exchange(&connection, head, &request, &drain)).await? {
+                Next::Request => {}
+                Next::Close => break,
+                Next::Nothing => return Ok(()),
             },
-        };
-        let (failure, status, fault) = fault;
-        let mut response: Response<ResponseBody<F>> = respond::failure(failure, Answer::Http, "");
-        *response.status_mut() = status;
-        let question = Question { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
-        connection.state().reading = Reading::Broken;
-        Box::pin(connection.answer(response, &question)).await?;
-        Box::pin(connection.close()).await;
-        return fault.map_or(Ok(()), |fault| Err(fault.into()));
+            Asked::Ended => break,
+            Asked::TooSlow => return Box::pin(refuse::<F>(&connection, None)).await,
+            Asked::Refused(fault) => return Box::pin(refuse::<F>(&connection, Some(fault))).await,
+        }
     }
     Box::pin(connection.close()).await;
     Ok(())
+}
+
+/// Says what is wrong with a request, or that its head took too long, and closes.
+async fn refuse<F: Finish + Unpin>(connection: &Connection, fault: Option<Fault>) -> Result<(), Broken> {
+    let (failure, status) = match fault {
+        None => (Failure::RequestBroken, StatusCode::REQUEST_TIMEOUT),
+        Some(Fault::Invalid(_)) => (Failure::RequestInvalid, StatusCode::BAD_REQUEST),
+        Some(Fault::Coding) => (Failure::RequestUnsupported, StatusCode::NOT_IMPLEMENTED),
+        Some(Fault::TooLarge) => (Failure::RequestInvalid, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    };
+    let mut response: Response<ResponseBody<F>> = respond::failure(failure, Answer::Http, "");
+    *response.status_mut() = status;
+    let question = Question { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
+    connection.state().reading = Reading::Broken;
+    connection.answer(response, &question).await?;
+    connection.close().await;
+    fault.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 /// Answers one request.
@@ -173,15 +176,14 @@ where
     let Head { message, framing, keep_alive, .. } = head;
     let mut question = Question { method: message.method().clone(), version: message.version(), keep_alive };
     let body = connection.begin(framing.into(), &message);
-    let answered = request(message.map(|()| Incoming::Http1(super::Body::Request(body))));
-    let mut response = {
-        let mut answered = pin!(answered);
-        poll_fn(|cx| match answered.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => connection.watch(cx).map(Err),
-        })
-        .await?
-    };
+    // In a box of its own: both are of a size that the allocator has at hand.
+    let mut answered = Box::pin(request(message.map(|()| Incoming::Http1(super::Body::Request(body)))));
+    let response = poll_fn(|cx| match answered.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Ok(response)),
+        Poll::Pending => connection.watch(cx).map(Err),
+    });
+    let mut response = response.await?;
+    drop(answered);
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS
         || question.method == Method::CONNECT && response.status().is_success();
     if drain.is_draining() && !switched {
