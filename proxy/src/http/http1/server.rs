@@ -28,7 +28,6 @@ use std::{
     cell::RefCell,
     fmt,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -538,12 +537,6 @@ impl fmt::Debug for Body {
 impl fmt::Debug for Informer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Informer").finish_non_exhaustive()
-    }
-}
-
-impl From<Broken> for io::Error {
-    fn from(broken: Broken) -> Self {
-        Self::other(broken)
     }
 }
 
