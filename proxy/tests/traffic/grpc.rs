@@ -115,8 +115,8 @@ fn messages_that_a_server_does_not_read_keep_no_other_client_of_their_pod_from_i
         let mut stalled = Vec::new();
         for _ in 0..12 {
             let mut call = Client::to(outbound.address).await.begin(&[("unread", "")]).await;
-            // More than one proxy takes on its own.
-            send(&mut call.questions, &pattern(450 << 10)).await.unwrap();
+            // More than one proxy takes on its own, and less than a window and a half: a window is opened again by halves.
+            send(&mut call.questions, &pattern(320 << 10)).await.unwrap();
             stalled.push(call);
         }
         let mut call = Client::to(outbound.address).await.begin(&[]).await;
