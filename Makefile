@@ -127,3 +127,7 @@ bench: ## Conduit beside haproxy, Envoy and the floor, about twelve minutes once
 .PHONY: soak
 soak: ## mixed traffic with churn for SECONDS (600), and BYTES (10 GB) with a checksum: nothing fails, nothing grows
 	@BENCH_PROFILE=$(BENCH_PROFILE) SOAK_SECONDS=$(SECONDS) BYTES=$(BYTES) hack/bench.sh soak
+
+.PHONY: bench-instructions
+bench-instructions: ## instructions of each proxy per request, beside those recorded; RECORD=1 CHECK=1 PROTOCOLS=h1 KEEP=DIR; needs root, valgrind
+	@RECORD=$(RECORD) CHECK=$(CHECK) PROTOCOLS=$(PROTOCOLS) KEEP=$(KEEP) hack/bench-instructions.sh

@@ -35,19 +35,20 @@ pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result
         // It would open, and carry nothing. In HTTP/2 it is a stream like any other.
         return Err(Failure::RequestUnsupported);
     }
-    let was_chunked = was_chunked(request.headers()).map_err(|OtherCoding| Failure::RequestUnsupported)?;
-    only_trailers_in_te(request.headers_mut());
+    if upgrade || request.headers().keys().any(concerns_connection) {
+        let was_chunked = was_chunked(request.headers()).map_err(|OtherCoding| Failure::RequestUnsupported)?;
+        only_trailers_in_te(request.headers_mut());
+        if request.version() != Version::HTTP_2 {
+            strip_hop_by_hop(request.headers_mut(), upgrade);
+        }
+        if was_chunked && request.version() == Version::HTTP_11 {
+            // Whoever sends chunks may send none: that is a body too.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
     match request.version() {
         Version::HTTP_2 => complete_uri(request).map_err(|_| Failure::RequestInvalid),
-        version => {
-            let headers = request.headers_mut();
-            strip_hop_by_hop(headers, upgrade);
-            if was_chunked && version == Version::HTTP_11 {
-                // Whoever sends chunks may send none: that is a body too.
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
@@ -57,14 +58,32 @@ pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result
 /// # Errors
 /// It cannot be sent on.
 pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) -> Result<(), Failure> {
-    was_chunked(response.headers()).map_err(|OtherCoding| Failure::ResponseInvalid)?;
+    if upgrade || response.headers().keys().any(concerns_connection) {
+        was_chunked(response.headers()).map_err(|OtherCoding| Failure::ResponseInvalid)?;
+        if response.version() != Version::HTTP_2 {
+            strip_hop_by_hop(response.headers_mut(), upgrade);
+        }
+    }
     if response.version() != Version::HTTP_2 {
-        strip_hop_by_hop(response.headers_mut(), upgrade);
         // The server's own version ends here (RFC 9110 section 2.5); towards a client of HTTP/1.0 it is lowered.
         *response.version_mut() = Version::HTTP_11;
     }
     response.headers_mut().remove(CONDUIT_ERROR);
     Ok(())
+}
+
+/// Whether a header of this name concerns only the connection that a message came on. Most messages have none: one look at
+/// the names that they have, mostly at no more than their lengths, costs a fifth of a look-up for each that they may have.
+fn concerns_connection(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        2 => name == "te",
+        7 => name == "upgrade",
+        10 => name == "connection" || name == "keep-alive",
+        16 => name == "proxy-connection",
+        17 => name == "transfer-encoding",
+        _ => false,
+    }
 }
 
 /// A body is in a transfer coding that is not `chunked`.
@@ -87,7 +106,8 @@ fn was_chunked(headers: &HeaderMap) -> Result<bool, OtherCoding> {
 /// Leaves of what a client would accept of the next connection (`TE`, RFC 9110 section 10.1.4) only what holds end to end
 /// here: trailers pass.
 fn only_trailers_in_te(headers: &mut HeaderMap) {
-    if !headers.contains_key(TE) {
+    let Some(first) = headers.get(TE) else { return };
+    if first == "trailers" && headers.get_all(TE).iter().nth(1).is_none() {
         return;
     }
     if list(headers, &TE).any(|member| member.eq_ignore_ascii_case("trailers")) {
@@ -191,6 +211,31 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut passed, false);
         assert_eq!(passed, headers(&[("te", "trailers"), ("host", "web")]));
+    }
+
+    #[test]
+    fn what_concerns_one_connection_is_found_where_it_stands_alone_and_nothing_else_is_taken_for_it() {
+        for (name, value) in [
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+        ] {
+            let mut request = Request::get("/").header(name, value).header("host", "web").body(()).unwrap();
+            pass_request(&mut request, false).unwrap();
+            assert_eq!(request.headers(), &headers(&[("host", "web")]), "{name}");
+        }
+        for name in ["connection", "keep-alive", "proxy-connection", "upgrade"] {
+            let mut response = Response::builder().header(name, "x").header("server", "web").body(()).unwrap();
+            pass_response(&mut response, false).unwrap();
+            assert_eq!(response.headers(), &headers(&[("server", "web")]), "{name}");
+        }
+        let others = headers(&[("x", "1"), ("referer", "1"), ("user-agent", "1"), ("if-modified-since", "1")]);
+        let mut request = Request::get("/").body(()).unwrap();
+        *request.headers_mut() = others.clone();
+        pass_request(&mut request, false).unwrap();
+        assert_eq!(request.headers(), &others);
     }
 
     #[test]

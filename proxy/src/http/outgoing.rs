@@ -43,11 +43,15 @@ impl Outgoing {
         self.first.is_some() || self.replay.is_whole()
     }
 
-    /// The request for the next sending; none where part of its body has passed and was too large to keep. What was
-    /// sent before gets no more of the body.
-    pub(crate) fn next(&mut self) -> Option<Request<RequestBody>> {
-        let body = self.first.take().or_else(|| self.replay.again())?;
-        Some(Request::from_parts(self.head.clone(), body))
+    /// What stands before the body.
+    pub(crate) fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The body for the next sending; none where part of it has passed and was too large to keep. What was sent before gets
+    /// no more of it.
+    pub(crate) fn body(&mut self) -> Option<RequestBody> {
+        self.first.take().or_else(|| self.replay.again())
     }
 
     /// Passes an informational response on to the client. One that cannot be passed is not: it has to be understood by nobody.

@@ -15,9 +15,12 @@ use super::{
 };
 use crate::outcome::Failure;
 use conduit_model::{Classification, GrpcOutcome, ResponseClass, Route, classify};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
 use tokio::time::Instant;
+
+/// By its bytes it would be parsed each time.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// gRPC's CANCELLED.
 const CANCELED: u32 = 1;
@@ -269,7 +272,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The gRPC status in a header or trailer block. One that is no number counts as none.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 /// Index of the route that a request takes in what [`RouteSeries::all`] made of the same routes.

@@ -81,9 +81,9 @@ async fn attempt(
     if !sender.client.is_open() {
         return Err(Failure::ConnectionLost);
     }
-    let request = outgoing.next().ok_or(Failure::ConnectionLost)?;
+    let body = outgoing.body().ok_or(Failure::ConnectionLost)?;
     let before = sender.witness.written();
-    match sender.client.send(request, |response| outgoing.inform(response)).await {
+    match sender.client.send(outgoing.head(), body, |response| outgoing.inform(response)).await {
         Ok(response) => {
             let response = response.map(|body| Incoming::Http1(Body::Response(body)));
             Ok((response, Lease::Http1(sender, connections.clone())))

@@ -20,7 +20,7 @@ use futures::{
     FutureExt,
     future::{LocalBoxFuture, Shared},
 };
-use http::Response;
+use http::{Request, Response};
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -145,7 +145,9 @@ pub(super) async fn send(
         if outgoing.wants_protocol() && !requests.take_protocols().await {
             return Err(Failure::RequestUnsupported);
         }
-        let Some(request) = outgoing.next() else { break };
+        let Some(body) = outgoing.body() else { break };
+        // It takes the head for itself, which may be needed again.
+        let request = Request::from_parts(outgoing.head().clone(), body);
         let Ok(exchange) = requests.send(request) else { continue };
         drop(requests);
         match exchange.answered(|response| outgoing.inform(response)).await {

@@ -18,7 +18,7 @@ use crate::{
     listen::io::Io,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
     cell::RefCell,
@@ -89,20 +89,20 @@ impl Client {
         state.keep_alive && transport.input.is_empty() && transport.poll_fill(&mut nobody).is_pending()
     }
 
-    /// Sends `request`. `inform` is told of what comes before its answer (1xx).
+    /// Sends a request. `inform` is told of what comes before its answer (1xx).
     ///
     /// # Errors
     /// There is no answer.
     pub(crate) fn send(
         &self,
-        request: Request<RequestBody>,
+        head: &Parts,
+        body: RequestBody,
         mut inform: impl FnMut(Response<()>),
     ) -> impl Future<Output = Result<Response<Body>, SendError>> {
         // Here, so that the head is no part of what waits for the answer.
-        let (head, body) = request.into_parts();
         let switches = head.headers.contains_key(header::UPGRADE);
-        self.0.borrow_mut().begin(&head, body);
-        let method = head.method;
+        self.0.borrow_mut().begin(head, body);
+        let method = &head.method;
         let mut informational = limits::INFORMATIONAL;
         poll_fn(move |cx| {
             let state = &mut *self.0.borrow_mut();
@@ -110,7 +110,7 @@ impl Client {
                 return Poll::Ready(Err(error));
             }
             loop {
-                let response = ready!(state.poll_head(&method, cx))?;
+                let response = ready!(state.poll_head(method, cx))?;
                 let status = response.status();
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS && switches {
                     let ended = state.reading == Reading::Done;
@@ -153,7 +153,7 @@ impl Client {
 
 impl State {
     /// Starts to send a request.
-    fn begin(&mut self, head: &http::request::Parts, body: RequestBody) {
+    fn begin(&mut self, head: &Parts, body: RequestBody) {
         let Some(transport) = &mut self.transport else { return };
         let writing = write::request(&mut transport.output, head, body.is_end_stream());
         self.keep_alive = head.version == http::Version::HTTP_11;
