@@ -47,7 +47,7 @@ pub(crate) fn pass_request<B>(request: &mut Request<B>, upgrade: bool) -> Result
         }
     }
     match request.version() {
-        Version::HTTP_2 => complete_uri(request).map_err(|_| Failure::RequestInvalid),
+        Version::HTTP_2 => one_authority(request),
         _ => Ok(()),
     }
 }
@@ -139,6 +139,22 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     } else {
         headers.remove(UPGRADE);
     }
+}
+
+/// Leaves an HTTP/2 request one authority, which is a host: an application that reads its `host` header must not see
+/// another than policy has seen (RFC 9113 section 8.3.1).
+///
+/// # Errors
+/// There is none, or it cannot be one.
+fn one_authority<B>(request: &mut Request<B>) -> Result<(), Failure> {
+    complete_uri(request).map_err(|_| Failure::RequestInvalid)?;
+    if request.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Failure::RequestInvalid);
+    }
+    if request.headers().contains_key(HOST) {
+        request.headers_mut().remove(HOST);
+    }
+    Ok(())
 }
 
 /// Gives an HTTP/2 request the authority that it names only in its `host` header (RFC 9113 section 8.3.1 lets it).
@@ -317,6 +333,22 @@ mod tests {
             assert_eq!(host(&request).as_deref(), expected);
         }
         assert_eq!(host(&Request::get("/").body(()).unwrap()), None);
+    }
+
+    #[test]
+    fn an_http2_request_names_one_host() {
+        let passed = |uri: &'static str, host: &[&'static str]| {
+            let mut request = Request::get(uri).version(Version::HTTP_2).body(()).unwrap();
+            request.headers_mut().extend(host.iter().map(|host| (HOST, HeaderValue::from_static(host))));
+            pass_request(&mut request, false).map(|()| (request.uri().to_string(), request.headers().len()))
+        };
+        for host in [&[][..], &["web"], &["other"], &["other", "more"]] {
+            assert_eq!(passed("http://web/", host), Ok(("http://web/".into(), 0)), "{host:?}");
+        }
+        assert_eq!(passed("/", &["web"]), Ok(("http://web/".into(), 0)));
+        for (uri, host) in [("http://user@web/", ""), ("/", "user@web"), ("/", "")] {
+            assert_eq!(passed(uri, &[host]), Err(Failure::RequestInvalid), "{uri} {host:?}");
+        }
     }
 
     #[test]

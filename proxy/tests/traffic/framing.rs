@@ -281,3 +281,16 @@ fn what_comes_right_behind_the_request_for_an_upgrade_is_the_first_of_what_follo
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     });
 }
+
+#[test]
+fn a_server_that_switches_within_a_request_gets_no_tunnel() {
+    run(async {
+        let (application, _) =
+            answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
+        let (outbound, _inbound) = chain(application, Protocol::Http1);
+        let mut client = TcpStream::connect(outbound.address).await.unwrap();
+        let request = "POST / HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\n";
+        let answer = ask(&mut client, request, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("response-invalid"), "{answer}");
+    });
+}

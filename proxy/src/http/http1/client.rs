@@ -12,7 +12,7 @@ use super::{
 use crate::{
     http::{
         body::{RequestBody, RequestBodyError},
-        limits,
+        headers, limits,
         tunnel::Upgraded,
     },
     listen::io::Io,
@@ -113,6 +113,10 @@ impl Client {
                 let response = ready!(state.poll_head(method, cx))?;
                 let status = response.status();
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS && switches {
+                    if headers::is_upgrade(method, &response) && !state.has_sent() {
+                        // What is left of it would be lost, or taken for the first bytes of what follows.
+                        return Poll::Ready(Err(head::Fault::Invalid("it switches within a request").into()));
+                    }
                     let ended = state.reading == Reading::Done;
                     let body = || Body { connection: self.0.clone(), ended };
                     return Poll::Ready(Ok(response.map(|()| body())));
@@ -128,8 +132,7 @@ impl Client {
 
     /// Whether the request at hand has been sent whole.
     pub(crate) fn has_sent(&self) -> bool {
-        let state = self.0.borrow();
-        state.sending.is_none() && state.transport.as_ref().is_none_or(|transport| transport.output.is_flushed())
+        self.0.borrow().has_sent()
     }
 
     /// Whether another request may follow, the answer to the one at hand having ended.
@@ -159,6 +162,10 @@ impl State {
         self.keep_alive = head.version == http::Version::HTTP_11;
         self.sending = Some(Sending { body, writing });
         self.reading = Reading::Broken;
+    }
+
+    fn has_sent(&self) -> bool {
+        self.sending.is_none() && self.transport.as_ref().is_none_or(|transport| transport.output.is_flushed())
     }
 
     /// Sends what there is of the request. That the server takes no more is no error: it may have answered.

@@ -94,6 +94,10 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head<Request<()>>>, Fault> {
         request.extensions_mut().insert(Written { head: head.clone(), reason: Bytes::new() });
     }
     let framing = framing::of_request(request.version(), request.headers())?;
+    if request.method() == Method::CONNECT && !matches!(framing, Framing::None | Framing::Length(0)) {
+        // Servers that know of none take it for what comes next (RFC 9110 section 9.3.6).
+        return Err(Fault::Invalid("a CONNECT has a body"));
+    }
     let keep_alive = framing::keeps_alive(request.version(), request.headers());
     Ok(Some(Head { message: request, framing, keep_alive, length }))
 }
@@ -372,6 +376,17 @@ mod tests {
             "GET ?a",
         ] {
             assert!(matches!(read(line), Err(Fault::Invalid(_))), "{line}: {:?}", read(line));
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_connect_is_never_a_body() {
+        let read = |line: &str| request(format!("CONNECT db:1 HTTP/1.1\r\nHost: db\r\n{line}\r\n").as_bytes());
+        for line in ["", "Content-Length: 0\r\n"] {
+            assert!(read(line).unwrap().is_some(), "{line:?}");
+        }
+        for line in ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"] {
+            assert!(matches!(read(line), Err(Fault::Invalid(_))), "{line:?}");
         }
     }
 

@@ -159,6 +159,8 @@ impl Writing {
     pub(super) fn end(self, output: &mut Output) -> Result<(), WrongLength> {
         match self {
             Self::Length(1..) => return Err(WrongLength),
+            // Behind a piece that has not been written yet.
+            Self::Chunked if !output.piece.is_empty() => output.after = b"\r\n0\r\n\r\n",
             Self::Chunked => output.flat().extend_from_slice(b"0\r\n\r\n"),
             Self::Nothing | Self::Length(0) | Self::UntilEnd => {}
         }
@@ -293,4 +295,23 @@ fn field(flat: &mut BytesMut, name: &HeaderName, value: &HeaderValue, written: O
     flat.extend_from_slice(b": ");
     flat.extend_from_slice(value.as_bytes());
     flat.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_chunk_comes_after_the_one_before_it_however_large_that_is() {
+        for size in [1, COPIED, COPIED + 1, ROOM] {
+            let (mut output, mut writing) = (Output::default(), Writing::Chunked);
+            writing.frame(&mut output, Frame::data(Bytes::from(vec![b'a'; size]))).unwrap();
+            writing.end(&mut output).unwrap();
+            let mut slices = [IoSlice::new(&[]); 3];
+            let count = output.slices(&mut slices);
+            let written: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            let expected = format!("{size:x}\r\n{}\r\n0\r\n\r\n", "a".repeat(size));
+            assert!(written == expected.as_bytes(), "{size}");
+        }
+    }
 }

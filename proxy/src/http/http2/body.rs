@@ -92,10 +92,8 @@ impl Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        if self.taken > 0 {
-            // What it takes of the connection's window `h2` gives back.
-            self.count(|stalled| stalled - 1);
-        }
+        // `h2` gives it back only once nobody holds the stream any more, and the other direction may go on for long.
+        self.release();
         if let Of::Response(OfResponse { stream: Some(stream), .. }) = &mut self.of
             && !self.stream.is_end_stream()
         {
