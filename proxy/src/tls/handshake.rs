@@ -3,6 +3,7 @@
 //! rustls is shown one record at a time, so that what follows the handshake in the same segment is left for the stream.
 
 use super::{
+    buffer,
     messages::Session,
     record::{HEADER, MOST_SEALED},
     stream::TlsStream,
@@ -19,8 +20,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Room for what comes: a hello, or a certificate with what leads to its root.
 const ROOM: usize = 4096;
-/// Most that is kept of messages that are not whole. Longer ones are of no proxy.
-const MOST: usize = 64 * 1024;
+/// Most that is kept of messages that are not whole, before more is read. Longer ones are of no proxy; and a buffer has room
+/// for whatever the stream goes on with.
+const MOST: usize = buffer::SIZE - ROOM;
 
 /// A handshake that has succeeded.
 pub(crate) struct Handshaken<S, C> {

@@ -77,8 +77,11 @@ impl Messages {
     /// # Errors
     /// The peer may not say so.
     pub(super) fn take(&mut self, bytes: &[u8], session: &mut Session, opener: &mut Opener) -> Result<Asked, Error> {
-        if bytes.is_empty() || self.0.len() + bytes.len() > LONGEST {
+        if bytes.is_empty() {
             return Err(InvalidMessage::InvalidEmptyPayload.into());
+        }
+        if self.0.len() + bytes.len() > LONGEST {
+            return Err(InvalidMessage::HandshakePayloadTooLarge.into());
         }
         self.0.extend_from_slice(bytes);
         let mut asked = Asked::Nothing;

@@ -24,8 +24,8 @@ const FEW: usize = 4;
 
 /// What a record carries.
 pub(super) enum Opened<'r> {
-    /// Something to be read.
-    Data,
+    /// Something to be read, once it is kept.
+    Data(Range<u32>),
     /// Padding alone.
     Nothing,
     Alert(&'r [u8]),
@@ -104,14 +104,16 @@ impl Received {
         let carried = start..start + carried;
         Ok(Some(match kind {
             ContentType::ApplicationData if carried.is_empty() => Opened::Nothing,
-            ContentType::ApplicationData => {
-                self.opened.push_back(carried.start as u32..carried.end as u32);
-                Opened::Data
-            }
+            ContentType::ApplicationData => Opened::Data(carried.start as u32..carried.end as u32),
             ContentType::Alert => Opened::Alert(&buffer[carried]),
             ContentType::Handshake => Opened::Messages(&buffer[carried]),
             other => return Err(inappropriate(other)),
         }))
+    }
+
+    /// Has `data`, which was just opened, be read after what is there already.
+    pub(super) fn keep(&mut self, data: Range<u32>) {
+        self.opened.push_back(data);
     }
 
     /// What comes from now on is not looked at.

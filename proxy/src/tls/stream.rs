@@ -1,7 +1,10 @@
 //! A connection under TLS, past its handshake.
 //!
 //! Its end is what the peer says (`close_notify`); a connection that only stops has been cut (RFC 8446 section 6.1). What is
-//! wrong with a record ends it with the alert that says so. Both directions end by themselves.
+//! wrong with a record ends it with the alert that says so. Both directions end by themselves; an alert that tells of an
+//! error ends both for good, once what was received before it is read (section 6.2).
+//!
+//! Both directions are polled by one task: reading may write what is left to be written, and then wakes who reads.
 
 use super::{
     messages::{Asked, Messages, Session, tls13},
@@ -41,8 +44,10 @@ pub struct TlsStream<S> {
     asked: bool,
     /// The peer has said that it sends no more.
     peer_ended: bool,
-    /// This side has said so.
+    /// This side has said so, or nobody would hear it.
     ended: bool,
+    /// What was wrong: nothing is opened after it.
+    broken: Option<Box<Error>>,
 }
 
 impl<S> fmt::Debug for TlsStream<S> {
@@ -75,6 +80,7 @@ impl<S> TlsStream<S> {
             asked: false,
             peer_ended: false,
             ended: false,
+            broken: None,
         })
     }
 
@@ -104,11 +110,12 @@ impl<S> TlsStream<S> {
             && let Some(opened) = self.received.open(&mut self.opener)?
         {
             match opened {
-                Opened::Data | Opened::Nothing if self.messages.is_unfinished() => {
+                Opened::Data(_) | Opened::Nothing if self.messages.is_unfinished() => {
                     return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
                 }
-                Opened::Data => {
+                Opened::Data(data) => {
                     self.without_data = 0;
+                    self.received.keep(data);
                     continue;
                 }
                 Opened::Nothing => {}
@@ -166,10 +173,10 @@ impl<S> TlsStream<S> {
         drop(self.session.renew(&mut self.sealer).unwrap());
     }
 
-    /// Sends `message` as if the handshake went on.
+    /// Sends `message` in a record of its own.
     #[cfg(test)]
-    pub(super) fn say(&mut self, message: &[u8]) {
-        let record = self.sealer.seal(ContentType::Handshake, OutboundChunks::Single(message)).unwrap();
+    pub(super) fn say(&mut self, kind: ContentType, message: &[u8]) {
+        let record = self.sealer.seal(kind, OutboundChunks::Single(message)).unwrap();
         self.sealed.push(record);
     }
 
@@ -186,8 +193,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Waits until there is something to be read, or the peer has ended.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.received.is_opened() && !self.peer_ended {
+            if let Some(error) = &self.broken {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Error::clone(error))));
+            }
             if let Err(error) = self.open().and_then(|()| self.answer()) {
-                return Poll::Ready(Err(self.fail(error, cx)));
+                self.fail(error, cx);
+                continue;
             }
             if !self.sealed.is_empty() {
                 // Whoever writes next hears of an error.
@@ -204,8 +215,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the peer what is wrong with what it sent, if that can be written at once.
-    fn fail(&mut self, error: Error, cx: &mut Context<'_>) -> io::Error {
+    /// Ends both directions, and tells the peer what is wrong with what it sent, if that can be written at once.
+    fn fail(&mut self, error: Error, cx: &mut Context<'_>) {
         let description = match &error {
             Error::AlertReceived(_) => None,
             Error::DecryptError => Some(AlertDescription::BadRecordMac),
@@ -219,7 +230,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         {
             let _ = self.sealed.poll_drain(Pin::new(&mut self.io), cx);
         }
-        io::Error::new(io::ErrorKind::InvalidData, error)
+        self.ended = true;
+        self.received.end();
+        self.broken = Some(Box::new(error));
     }
 
     /// Takes no more than can be sealed while nothing is left to be written.

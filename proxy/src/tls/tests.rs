@@ -1,7 +1,7 @@
 //! Streams of this room against rustls' own, and against peers that do what they may not.
 
 use super::{TlsStream, buffer, fake, handshake};
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, ContentType, Error};
 use rustls_pki_types::ServerName;
 use std::io;
 use tokio::{
@@ -127,7 +127,7 @@ async fn a_peer_that_asks_for_another_key_gets_it() {
     let (mut client, mut server) = streams().await;
     for _ in 0..3 {
         // KeyUpdate, update_requested (RFC 8446 section 4.6.3): the key that it announces is taken too.
-        client.say(&[24, 0, 0, 1, 1]);
+        client.say(ContentType::Handshake, &[24, 0, 0, 1, 1]);
         client.renew_outbound();
         talk_a_little(&mut client, &mut server).await;
     }
@@ -176,22 +176,57 @@ async fn messages_that_only_a_handshake_has_are_refused_and_so_is_a_flood_of_tho
     // A Finished; a ticket for a server; a message that never ends; data within a message.
     for message in [&[20, 0, 0, 0][..], &[4, 0, 0, 1, 0], &[24, 0, 0, 2, 0, 0]] {
         let (mut client, mut server) = streams().await;
-        client.say(message);
+        client.say(ContentType::Handshake, message);
         client.flush().await.unwrap();
         assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{message:?}");
     }
     let (mut client, mut server) = streams().await;
-    client.say(&[24, 0, 0]);
+    client.say(ContentType::Handshake, &[24, 0, 0]);
     client.write_all(b"data").await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     let (mut client, mut server) = streams().await;
     for _ in 0..40 {
-        client.say(&[24, 0, 0, 1, 0]);
+        client.say(ContentType::Handshake, &[24, 0, 0, 1, 0]);
         client.renew_outbound();
     }
     client.flush().await.unwrap();
     assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn what_came_before_an_error_is_read_and_nothing_after_it_and_nothing_is_sent_any_more() {
+    // A fatal alert (access_denied); a Finished; a record of no kind that follows a handshake.
+    for (kind, message) in [
+        (ContentType::Alert, &[2, 49][..]),
+        (ContentType::Handshake, &[20, 0, 0, 0]),
+        (ContentType::ChangeCipherSpec, &[1]),
+    ] {
+        let (mut client, mut server) = streams().await;
+        client.say(ContentType::ApplicationData, b"before");
+        client.say(kind, message);
+        client.say(ContentType::ApplicationData, b"after");
+        client.flush().await.unwrap();
+        let mut before = [0; 6];
+        server.read_exact(&mut before).await.unwrap();
+        assert_eq!(&before, b"before");
+        let first = server.read_u8().await.unwrap_err();
+        let again = server.read_u8().await.unwrap_err();
+        assert_eq!(tls_error(&first), tls_error(&again), "{kind:?}");
+        assert_eq!(server.write(b"answer").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_read_after_the_peer_has_said_that_it_ended_and_it_still_hears_what_is_sent() {
+    let (mut client, mut server) = streams().await;
+    client.say(ContentType::Alert, &[1, 0]);
+    client.say(ContentType::ApplicationData, b"after");
+    client.flush().await.unwrap();
+    assert!(receive(&mut server).await.is_empty());
+    server.write_u8(7).await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), 7);
 }
 
 #[tokio::test]
