@@ -44,6 +44,12 @@ pub enum Failure {
     /// The request is not HTTP as it has to be.
     #[error("the request is not valid HTTP")]
     RequestInvalid,
+    /// The head of the request is longer, or has more headers, than is read.
+    #[error("the head of the request is too large")]
+    RequestTooLarge,
+    /// The head of the request did not end in time.
+    #[error("the head of the request took too long")]
+    RequestTooSlow,
     /// The request needs what the proxy does not carry: a tunnel by HTTP/1.0, a transfer coding that is not `chunked`, or
     /// another protocol in an HTTP/2 stream to a server that does not offer it.
     #[error("the request needs what the proxy does not carry")]
@@ -84,7 +90,7 @@ pub struct Row {
 }
 
 /// Every failure, in the order of the reference.
-pub const FAILURES: [Failure; 16] = [
+pub const FAILURES: [Failure; 18] = [
     Failure::NoEndpoints,
     Failure::ConnectRefused,
     Failure::ConnectTimeout,
@@ -98,6 +104,8 @@ pub const FAILURES: [Failure; 16] = [
     Failure::ResponseBroken,
     Failure::ResponseInvalid,
     Failure::RequestInvalid,
+    Failure::RequestTooLarge,
+    Failure::RequestTooSlow,
     Failure::RequestUnsupported,
     Failure::RequestBroken,
     Failure::Canceled,
@@ -107,7 +115,9 @@ impl Failure {
     /// What the failure becomes.
     pub const fn row(self) -> Row {
         const UNKNOWN: u32 = 2;
+        const DEADLINE_EXCEEDED: u32 = 4;
         const PERMISSION_DENIED: u32 = 7;
+        const RESOURCE_EXHAUSTED: u32 = 8;
         const UNIMPLEMENTED: u32 = 12;
         const INTERNAL: u32 = 13;
         const UNAVAILABLE: u32 = 14;
@@ -143,6 +153,15 @@ impl Failure {
             Self::ResponseBroken => Row { code: "response-broken", ..BROKEN },
             Self::ResponseInvalid => Row { code: "response-invalid", grpc: UNKNOWN, ..BROKEN },
             Self::RequestInvalid => Row { code: "request-invalid", grpc: INTERNAL, ..CLIENT },
+            Self::RequestTooLarge => Row {
+                code: "request-head-too-large",
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                grpc: RESOURCE_EXHAUSTED,
+                ..CLIENT
+            },
+            Self::RequestTooSlow => {
+                Row { code: "request-timeout", status: StatusCode::REQUEST_TIMEOUT, grpc: DEADLINE_EXCEEDED, ..CLIENT }
+            }
             Self::RequestUnsupported => {
                 Row { code: "request-unsupported", status: StatusCode::NOT_IMPLEMENTED, grpc: UNIMPLEMENTED, ..CLIENT }
             }

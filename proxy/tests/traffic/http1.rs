@@ -283,10 +283,9 @@ fn a_head_without_end_is_refused() {
         let mut client = TcpStream::connect(outbound.address).await.unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: web\r\nX: {}\r\n\r\n", "x".repeat(70_000));
         let _ = client.write_all(head.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = client.read_buf(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
+        let answer = read_until(&mut client, "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        assert!(answer.contains("conduit-error: request-head-too-large\r\n"), "{answer}");
     });
 }
 

@@ -48,6 +48,13 @@ pub(super) fn has_body(method: &Method, status: StatusCode) -> bool {
     *method != Method::HEAD && !tunnel && !never
 }
 
+/// Whether a response speaks of a body that its status does not have (RFC 9110 section 15.3.5). Who sends that may send the
+/// body too, which would be taken for the next response.
+pub(super) fn is_doubtful<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::NO_CONTENT
+        && !matches!(stated(response.version(), response.headers()), Ok(None | Some(Framing::Length(0))))
+}
+
 /// What the headers say.
 fn stated(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Fault> {
     let length = length(headers)?;

@@ -129,7 +129,9 @@ pub fn response(bytes: &[u8], method: &Method) -> Result<Option<Head<Response<()
         response.extensions_mut().insert(Written { head: head.clone(), reason });
     }
     let framing = framing::of_response(method, &response)?;
-    let keep_alive = framing::keeps_alive(response.version(), response.headers()) && framing != Framing::UntilEnd;
+    let keep_alive = framing::keeps_alive(response.version(), response.headers())
+        && framing != Framing::UntilEnd
+        && !framing::is_doubtful(&response);
     Ok(Some(Head { message: response, framing, keep_alive, length }))
 }
 
@@ -404,6 +406,20 @@ mod tests {
         assert!(request(&long.as_bytes()[..limits::HEAD - 1]).unwrap().is_none());
         let many = format!("GET / HTTP/1.1\r\nHost: web\r\n{}\r\n", "X: y\r\n".repeat(limits::HEADERS));
         assert_eq!(refused(&many), Fault::TooLarge);
+    }
+
+    #[test]
+    fn a_connection_on_which_a_body_may_come_that_cannot_be_is_not_used_again() {
+        for (head, expected) in [
+            ("204 No Content\r\n", true),
+            ("204 No Content\r\nContent-Length: 0\r\n", true),
+            ("204 No Content\r\nContent-Length: 5\r\n", false),
+            ("204 No Content\r\nTransfer-Encoding: chunked\r\n", false),
+            ("304 Not Modified\r\nContent-Length: 5\r\n", true),
+        ] {
+            let read = response(format!("HTTP/1.1 {head}\r\n").as_bytes(), &Method::GET).unwrap().unwrap();
+            assert_eq!((read.keep_alive, read.framing), (expected, Framing::None), "{head}");
+        }
     }
 
     #[test]

@@ -145,14 +145,13 @@ where
 
 /// Says what is wrong with a request, or that its head took too long, and closes.
 async fn refuse<F: Finish + Unpin>(connection: &Connection, fault: Option<Fault>) -> Result<(), Broken> {
-    let (failure, status) = match fault {
-        None => (Failure::RequestBroken, StatusCode::REQUEST_TIMEOUT),
-        Some(Fault::Invalid(_)) => (Failure::RequestInvalid, StatusCode::BAD_REQUEST),
-        Some(Fault::Coding) => (Failure::RequestUnsupported, StatusCode::NOT_IMPLEMENTED),
-        Some(Fault::TooLarge) => (Failure::RequestInvalid, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    let failure = match fault {
+        None => Failure::RequestTooSlow,
+        Some(Fault::Invalid(_)) => Failure::RequestInvalid,
+        Some(Fault::Coding) => Failure::RequestUnsupported,
+        Some(Fault::TooLarge) => Failure::RequestTooLarge,
     };
-    let mut response: Response<ResponseBody<F>> = respond::failure(failure, Answer::Http, "");
-    *response.status_mut() = status;
+    let response: Response<ResponseBody<F>> = respond::failure(failure, Answer::Http, "");
     let question = Question { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
     connection.state().reading = Reading::Broken;
     connection.answer(response, &question).await?;
@@ -580,6 +579,7 @@ mod tests {
             let (served, answer) = tokio::join!(serve_nothing(near), heard);
             served.unwrap();
             assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
+            assert!(answer.contains("conduit-error: request-timeout\r\n"), "{answer}");
             assert!(before.elapsed() >= limits::HEAD_TIME);
             tokio::time::resume();
         }
