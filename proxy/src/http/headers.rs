@@ -13,11 +13,22 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Whether a request asks for its connection to become something else, a WebSocket or a tunnel (RFC 9110 sections 7.8
-/// and 9.3.6). Only HTTP/1.1 can.
+/// and 9.3.6). Only HTTP/1.1 can, and not to another HTTP: its requests would pass unseen by policy.
 pub(crate) fn wants_upgrade<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11
         && (request.method() == Method::CONNECT
-            || request.headers().contains_key(UPGRADE) && names(request.headers(), &UPGRADE))
+            || request.headers().contains_key(UPGRADE)
+                && names(request.headers(), &UPGRADE)
+                && !names_http(request.headers()))
+}
+
+/// Whether one of the protocols that a request would have its connection become is a version of HTTP, such as `h2c`.
+fn names_http(headers: &HeaderMap) -> bool {
+    let begins = |protocol: &[u8], with: &[u8]| {
+        protocol.get(..with.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(with))
+    };
+    let protocols = headers.get_all(UPGRADE).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    protocols.map(<[u8]>::trim_ascii).any(|protocol| begins(protocol, b"h2") || begins(protocol, b"http"))
 }
 
 /// Whether a response says that its connection has become something else.
@@ -318,6 +329,15 @@ mod tests {
         };
         assert!(request("keep-alive, Upgrade"));
         assert!(!request("keep-alive"));
+        for (protocol, expected) in
+            [("websocket", true), ("h2c", false), ("H2C", false), ("websocket, h2c", false), ("HTTP/2.0", false)]
+        {
+            for lines in [&[protocol][..], &["websocket", protocol]] {
+                let mut request = Request::get("/").header("connection", "upgrade").body(()).unwrap();
+                request.headers_mut().extend(lines.iter().map(|line| (UPGRADE, HeaderValue::from_static(line))));
+                assert_eq!(wants_upgrade(&request), expected, "{lines:?}");
+            }
+        }
         assert!(wants_upgrade(&Request::connect("web:443").body(()).unwrap()));
     }
 
