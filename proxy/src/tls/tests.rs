@@ -1,9 +1,10 @@
 //! Streams of this room against rustls' own, and against peers that do what they may not.
 
 use super::{TlsStream, buffer, fake, handshake};
-use rustls::{AlertDescription, ContentType, Error};
+use futures::FutureExt;
+use rustls::{AlertDescription, ClientConfig, ContentType, Error, ServerConfig};
 use rustls_pki_types::ServerName;
-use std::io;
+use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     join,
@@ -109,6 +110,55 @@ async fn what_comes_with_the_end_of_the_handshake_is_read_after_it() {
     };
     let (_client, early) = join!(client, server);
     assert_eq!(&early, b"early");
+}
+
+#[tokio::test]
+async fn a_handshake_whose_messages_come_in_many_records_and_those_in_many_pieces_succeeds_on_either_side() {
+    let (client, server) = without_tickets();
+    let (mut small_client, mut small_server) = ((*client).clone(), (*server).clone());
+    small_client.max_fragment_size = Some(64);
+    small_server.max_fragment_size = Some(64);
+    let (near, far) = duplex(7);
+    let connected = TlsConnector::from(Arc::new(small_client)).connect(name(), near);
+    let (one, other) = join!(connected, handshake::accept(far, server));
+    exchange(&mut one.unwrap(), &mut other.unwrap().into_stream().unwrap()).await;
+    let (near, far) = duplex(7);
+    let accepted = TlsAcceptor::from(Arc::new(small_server)).accept(far);
+    let (one, other) = join!(handshake::connect(near, client, name(), Vec::new()), accepted);
+    exchange(&mut one.unwrap().into_stream().unwrap(), &mut other.unwrap()).await;
+}
+
+/// As [`fake::configs`], for connections that hold less than the tickets, which nobody reads within the handshake.
+fn without_tickets() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let (client, mut server) = fake::configs();
+    Arc::make_mut(&mut server).send_tls13_tickets = 0;
+    (client, server)
+}
+
+/// Sends a little both ways, and ends both.
+async fn exchange(one: &mut (impl AsyncRead + AsyncWrite + Unpin), other: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let (mut one, mut other) = (tokio::io::split(one), tokio::io::split(other));
+    let (at_one, at_other, (), ()) =
+        join!(receive(&mut one.0), receive(&mut other.0), send(&mut one.1, b"one"), send(&mut other.1, b"other"));
+    assert!(at_one == b"other" && at_other == b"one");
+}
+
+#[tokio::test]
+async fn a_record_that_has_gone_in_part_is_finished_by_whatever_is_done_next() {
+    // A reader that answers a change of keys, a writer that gives up, a flush: nothing of it tears a record.
+    let (near, far) = duplex(100);
+    let (client, server) = without_tickets();
+    let client = handshake::connect(near, client, name(), Vec::new());
+    let (client, server) = join!(client, handshake::accept(far, server));
+    let (mut client, mut server) = (client.unwrap().into_stream().unwrap(), server.unwrap().into_stream().unwrap());
+    assert_eq!(server.write(&[1; 1000]).await.unwrap(), 1000);
+    assert!(server.write(&[2; 1000]).now_or_never().is_none(), "and nothing of it is taken");
+    client.say(ContentType::Handshake, &[24, 0, 0, 1, 1]);
+    client.renew_outbound();
+    client.flush().await.unwrap();
+    assert!(server.read_u8().now_or_never().is_none());
+    let (at_client, ()) = join!(receive(&mut client), send(&mut server, &[3; 1000]));
+    assert_eq!(at_client, [[1; 1000], [3; 1000]].concat());
 }
 
 /// Whether `records` end with one that carries so many bytes.
