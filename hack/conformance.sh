@@ -29,7 +29,7 @@ if [[ -z ${BINARIES:-} ]]; then
     # As the images are built, so that they share what they are built from.
     host=$(rustc -vV | sed -n 's/^host: //p')
     BINARIES=$CARGO_TARGET_DIR/$host/$profile
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --locked --profile "$profile" --target "$host" \
+    AWS_LC_SYS_NO_JITTER_ENTROPY=1 RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --locked --profile "$profile" --target "$host" \
         -p conduit-proxy -p conduit-operator -p conduit-init -p conduit-bench --bins
 fi
 

@@ -26,7 +26,8 @@ fi
 # The command is built along, for those who use it on what the images run in: it shares what they are built from.
 # An explicit --target keeps the flags from build scripts and procedural macros, which cannot be linked statically.
 # aws-lc seeds its random numbers from the kernel and the CPU, and not from the jitter of a clock as well, which takes every
-# process 35 ms at its start (docs/decisions/0009-size.md).
+# process 35 ms at its start (docs/decisions/0009-size.md). Whatever else is built for the same target has to say so, too: cargo
+# builds again what was built otherwise.
 AWS_LC_SYS_NO_JITTER_ENTROPY=1 RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet --profile "$profile" --target "$host" \
     -p conduit-operator -p conduit-proxy -p conduit-init -p conduit-demo -p conduit --bins
 
