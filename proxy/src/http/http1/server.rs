@@ -4,6 +4,12 @@
 //! While an answer is awaited or written, the connection is watched for the client's end, but not read beyond the first
 //! bytes of a request that comes early (pipelining): those wait, and TCP holds back what follows.
 
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::request::{Body, Informer};
+
 use super::{
     body::{Broken, Reading},
     head::{self, Fault, Head},
@@ -23,10 +29,9 @@ use crate::{
 };
 use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use std::{
     cell::RefCell,
-    fmt,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
@@ -67,17 +72,6 @@ enum Expects {
     /// It was.
     Asked,
 }
-
-/// The body of a request.
-pub(crate) struct Body {
-    connection: Rc<Connection>,
-    /// All of it was read, so that the connection may be at the next one.
-    ended: bool,
-}
-
-/// Tells the client of a request what comes before its answer.
-#[derive(Clone)]
-pub(crate) struct Informer(Rc<Connection>);
 
 /// What came of waiting for a request.
 #[expect(clippy::large_enum_variant, reason = "it is moved once, and nearly always a request")]
@@ -452,143 +446,5 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         let ended = self.0.state().end();
         drop(ended);
-    }
-}
-
-impl Body {
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let mut state = self.connection.state();
-        let State { transport, reading, reader, server, held, .. } = &mut *state;
-        let Some(transport) = transport else { return Poll::Ready(Some(Err(Broken::Gone))) };
-        let polled = reading.poll_frame(transport, cx);
-        if polled.is_pending() && !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *reader = Some(cx.waker().clone());
-        }
-        if *reading == Reading::Done {
-            (self.ended, *held) = (true, false);
-            if let Some(server) = server.take() {
-                server.wake();
-            }
-        }
-        polled
-    }
-
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint {
-        if self.ended { SizeHint::with_exact(0) } else { self.connection.state().reading.size_hint() }
-    }
-
-    /// What tells the client of this request more than its answer.
-    pub(crate) fn informer(&self) -> Informer {
-        Informer(self.connection.clone())
-    }
-
-    /// Once the request is granted to become something else, `grant` has the connection.
-    pub(crate) fn upgrade(&self, grant: Grant) {
-        self.connection.state().grant = Some(grant);
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let mut state = self.connection.state();
-        state.held = false;
-        state.reader = None;
-        if let Some(server) = state.server.take() {
-            server.wake();
-        }
-    }
-}
-
-impl Informer {
-    /// Sends an informational response, if the client understands any, and has not had too many.
-    pub(crate) fn inform(&self, response: &Response<()>) {
-        let mut state = self.0.state();
-        if state.informational == 0 {
-            return;
-        }
-        state.informational -= 1;
-        if response.status() == StatusCode::CONTINUE && state.expects == Expects::ToBeAsked {
-            state.expects = Expects::Asked;
-        }
-        if let Some(transport) = &mut state.transport {
-            // It is written when the request's future is next waited for.
-            write::information(&mut transport.output, response);
-        }
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Informer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Informer").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::listen::{
-        drain,
-        pairs::{KINDS, Pair},
-    };
-    use tokio::io::AsyncReadExt;
-
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl Finish for Nothing {
-        fn finish(self) {}
-    }
-
-    async fn serve_nothing(io: Io) -> Result<(), Broken> {
-        let (_signal, drain) = drain::channel();
-        let answer = |_| async { Response::new(ResponseBody::<Nothing>::Empty) };
-        serve(io, answer, drain, Duration::ZERO).await
-    }
-
-    #[tokio::test]
-    async fn a_head_that_has_begun_and_does_not_end_is_given_up_and_told_so() {
-        for kind in KINDS {
-            let Pair { mut far, near } = Pair::accepted(kind).await;
-            far.write_all(b"GET / HTTP/1.1\r\nHost: w").await.unwrap();
-            far.flush().await.unwrap();
-            near.counted().stream.readable().await.unwrap();
-            tokio::time::pause();
-            let before = tokio::time::Instant::now();
-            let heard = async {
-                let mut answer = String::new();
-                far.read_to_string(&mut answer).await.unwrap();
-                drop(far);
-                answer
-            };
-            let (served, answer) = tokio::join!(serve_nothing(near), heard);
-            served.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
-            assert!(answer.contains("conduit-error: request-timeout\r\n"), "{answer}");
-            assert!(before.elapsed() >= limits::HEAD_TIME);
-            tokio::time::resume();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_connection_on_which_nothing_comes_stays_open() {
-        let Pair { far: _far, near } = Pair::accepted(crate::listen::pairs::Kind::Plain).await;
-        tokio::time::pause();
-        assert!(timeout(Duration::from_secs(24 * 60 * 60), serve_nothing(near)).await.is_err());
     }
 }
