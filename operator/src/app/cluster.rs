@@ -3,36 +3,31 @@
 use super::{
     Flags, SERVICE,
     admin::{self, Condition, Readiness},
-    listen::{bind, with_tls},
     mesh::{self, Listeners},
     tasks::Tasks,
+    webhooks,
 };
 use crate::{
-    admission::{self, Admission, Events, Namespaces},
     credential::TokenReviews,
-    index::{self, ObjectName},
+    index::{self, Index, ObjectName},
     issuer::Lifetimes,
     reconcile::{
-        certificate::{self, Certificates},
+        certificate,
         identity::{self, Identity},
         leader::Election,
         notices::{Certificate, Notices},
         remarks::Remarks,
         status::{self, LEASE, Status},
         trust_bundle,
-        webhook::{self, INJECTOR, VALIDATOR},
     },
 };
 use anyhow::{Context, anyhow};
-use conduit_webhook_certs::ServingCertificate;
-use k8s_openapi::{
-    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long to serve on after being told to stop: others learn of it from EndpointSlices and kube-proxy's rules.
 const LINGER: Duration = Duration::from_secs(3);
@@ -60,54 +55,8 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
 
     let notices = Notices::new(client.clone(), &flags.namespace, &flags.pod_name);
     notices.register(&mut registry);
-    let hooks = Arc::new(ServingCertificate::default());
-    let (authorities, ca_bundle) = watch::channel(None);
-    let certificates = Certificates {
-        secrets: Api::namespaced(client.clone(), &flags.namespace),
-        source: certificate_source(flags),
-        serving: Arc::clone(&hooks),
-        bundle: authorities,
-        notices: notices.clone(),
-        now: OffsetDateTime::now_utc,
-    };
-    tasks.spawn("the webhooks' serving certificate", certificates.run(closing.clone()));
-    let (injector, injector_written) = watch::channel(false);
-    let (validator, validator_written) = watch::channel(false);
-    tasks.spawn(
-        "the injector's caBundle",
-        webhook::run::<MutatingWebhookConfiguration>(
-            client.clone(),
-            INJECTOR,
-            ca_bundle.clone(),
-            injector,
-            closing.clone(),
-        ),
-    );
-    tasks.spawn(
-        "the validator's caBundle",
-        webhook::run::<ValidatingWebhookConfiguration>(
-            client.clone(),
-            VALIDATOR,
-            ca_bundle,
-            validator,
-            closing.clone(),
-        ),
-    );
-
-    let (events, writer) = Events::new(client.clone(), flags.pod_name.clone());
-    tasks.spawn_until_closing("events", writer.run());
-    let metrics = admission::Metrics::default();
-    metrics.register(&mut registry);
-    let webhooks = admission::router(Arc::new(Admission {
-        config,
-        cluster_domain: flags.cluster_domain.clone(),
-        namespaces: Namespaces::new(index.clone(), client.clone()),
-        events,
-        metrics,
-    }));
-    let listener = bind(flags.listen_ip, flags.webhook_port, "webhooks").await?;
-    let incoming = with_tls(listener, Arc::clone(&hooks), &[b"h2", b"http/1.1"])?;
-    tasks.spawn("the webhooks", admission::serve(incoming, webhooks, closing.clone()));
+    let admitting = webhooks::Parts { config, client: client.clone(), index: index.clone(), notices: notices.clone() };
+    let webhooks = webhooks::start(&mut tasks, flags, &mut registry, admitting).await?;
 
     let (issuer, issuing) = watch::channel(None);
     let identity = Identity {
@@ -131,9 +80,26 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listeners = Listeners::bind(flags).await?;
     let mesh = mesh::start(&mut tasks, flags, &mut registry, listeners, parts)?;
 
+    tasks.spawn("the status of objects", lead(flags, index.clone(), client, closing));
+
+    let mut conditions = vec![Condition::new("the index is not synced", move || index.synced())];
+    conditions.extend(webhooks);
+    conditions.extend(mesh.conditions);
+    let readiness = Readiness::new(conditions);
+    let report = move || {
+        let discovery = mesh.discovery.clone();
+        async move { discovery.programmed().await }
+    };
+    let admin = admin::router(readiness.clone(), registry).merge(status::router(report));
+    super::serve_admin(&mut tasks, flags, admin).await?;
+    tasks.run(LINGER, || readiness.drain()).await
+}
+
+/// Writes status and Events while this replica holds the Lease.
+fn lead(flags: &Flags, index: Index, client: Client, closing: CancellationToken) -> impl Future<Output = ()> + use<> {
     let remarks = Arc::new(Remarks { index: index.clone(), client: client.clone(), instance: flags.pod_name.clone() });
     let status = Arc::new(Status {
-        index: index.clone(),
+        index,
         client,
         service: ObjectName::new(&flags.namespace, SERVICE),
         admin_port: flags.admin_port,
@@ -145,29 +111,12 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
         identity: flags.pod_name.clone(),
         now: Timestamp::now,
     };
-    let lead = move |leader| {
+    election.run(closing, move |leader| {
         let (status, remarks) = (Arc::clone(&status), Arc::clone(&remarks));
         async move {
             tokio::join!(status.run(&leader), remarks.run(&leader));
         }
-    };
-    tasks.spawn("the status of objects", election.run(closing, lead));
-
-    let mut conditions = vec![
-        Condition::new("the index is not synced", move || index.synced()),
-        Condition::new("there is no serving certificate for the webhooks", move || hooks.is_loaded()),
-        Condition::new("caBundle is not written to the injector", move || *injector_written.borrow()),
-        Condition::new("caBundle is not written to the validator", move || *validator_written.borrow()),
-    ];
-    conditions.extend(mesh.conditions);
-    let readiness = Readiness::new(conditions);
-    let report = move || {
-        let discovery = mesh.discovery.clone();
-        async move { discovery.programmed().await }
-    };
-    let admin = admin::router(readiness.clone(), registry).merge(status::router(report));
-    super::serve_admin(&mut tasks, flags, admin).await?;
-    tasks.run(LINGER, || readiness.drain()).await
+    })
 }
 
 /// A user's own Secret is never written; one that Conduit fills itself would be emptied of what somebody puts there.
@@ -185,18 +134,6 @@ fn refuse_reserved(flags: &Flags) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where the webhooks' certificate comes from.
-fn certificate_source(flags: &Flags) -> certificate::Source {
-    match flags.identity.webhook_certificate_secret() {
-        Some(secret) => {
-            // The name by which the API server calls a webhook's Service.
-            let name = format!("{SERVICE}.{}.svc", flags.namespace);
-            certificate::Source::Users { secret: secret.to_owned(), name }
-        }
-        None => certificate::Source::Ours { names: flags.names() },
-    }
 }
 
 /// Where the issuer of workloads' certificates comes from.

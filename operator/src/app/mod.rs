@@ -11,6 +11,7 @@ mod mesh;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use flags::{Flags, Identity, Injection, LogFormat, PullPolicy, SERVICE, Source};
 
