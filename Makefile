@@ -40,7 +40,7 @@ images: ## build all images as archives, without a container engine
 
 .PHONY: cluster-up
 cluster-up: images ## start cluster CLUSTER with NODES nodes and the images, or reuse it
-	@$(cluster) up --name $(CLUSTER) --nodes $(NODES) $(foreach i,conduit-operator conduit-proxy conduit-demo redis,--image $(IMAGES)/$(i).tar)
+	@$(cluster) up --name $(CLUSTER) --nodes $(NODES) $(foreach i,conduit-operator conduit-proxy conduit-demo redis mariadb,--image $(IMAGES)/$(i).tar)
 
 .PHONY: cluster-down
 cluster-down: ## remove cluster CLUSTER with all it left

@@ -15,7 +15,11 @@ binaries=$target/$host/$profile
 images=$target/images/$profile
 registry=ghcr.io/conduit-mesh
 
-command -v redis-server >/dev/null || { echo "redis-server is not installed; run: make prerequisites" >&2; exit 1; }
+# Where daemons are is not in everybody's PATH.
+PATH=$PATH:/usr/sbin
+for server in redis-server mariadbd; do
+    command -v "$server" >/dev/null || { echo "$server is not installed; run: make prerequisites" >&2; exit 1; }
+done
 
 # Cargo's caches of other Cargo.locks: the last two that were in use stay, each is several gigabytes.
 if [[ -n ${CONDUIT_CACHE:-} && $target == "$CONDUIT_CACHE"/cargo/* ]]; then
@@ -47,3 +51,6 @@ image conduit-demo "$registry/conduit-demo:$version" --user 1000 --entrypoint /c
 # A real Redis, from Debian's package: what users run, and not ours. 999 is the user that Redis' own image has.
 image redis conduit.test/redis:1 --user 999 --entrypoint /usr/bin/redis-server \
     --with-libraries "$(command -v redis-server)" --with-libraries "$(command -v redis-cli)"
+# A real MariaDB, for what waits until its server speaks. `sleep` is for a pod that only calls it.
+image mariadb conduit.test/mariadb:1 --user 999 --entrypoint "$(command -v mariadbd)" \
+    --with-libraries "$(command -v mariadbd)" --with-libraries "$(command -v mariadb)" --with-libraries /bin/sleep

@@ -10,11 +10,13 @@ cd "$(dirname "$0")/.."
 say() { printf 'prerequisites: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# Compilers; what a node runs (e2e/cluster); a real Redis, and a TLS stack that is not ours, for the tests.
+# Compilers; what a node runs (e2e/cluster); a real Redis and a real MariaDB (the programs alone, no service), and a TLS stack
+# that is not ours, for the tests.
 packages=(
     gcc g++ libc6-dev make
     containerd runc containernetworking-plugins iproute2 iptables nftables util-linux
     redis-server redis-tools
+    mariadb-server-core mariadb-client-core
     openssl
     "$@"
 )
@@ -53,7 +55,8 @@ if ((${#missing[@]} > 0)); then
     say "installing ${missing[*]}"
     forbid_daemons
     "${as_root[@]}" apt-get -qq update
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >/dev/null
+    # Not in the place of something else that the machine has, such as another database.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-remove --no-install-recommends install "${missing[@]}" >/dev/null
     # Nor at the next boot, for those that came with this.
     for package in containerd redis-server haproxy; do
         if [[ " ${missing[*]} " == *" $package "* && -d /run/systemd/system ]]; then

@@ -11,6 +11,9 @@ pub const PROGRAM: &str = "/conduit-demo";
 /// Kubernetes' image of a real Redis, from Debian's package.
 pub const REDIS_IMAGE: &str = "conduit.test/redis:1";
 
+/// The same of a real MariaDB, with its client, and `sleep`.
+pub const MARIADB_IMAGE: &str = "conduit.test/mariadb:1";
+
 /// A Deployment and a Service, both called `name`, of a server with a port of each kind. Ports of the Service:
 ///
 /// | port | what is declared | what is spoken |

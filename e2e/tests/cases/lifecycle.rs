@@ -1,4 +1,4 @@
-//! Pods of every shape live as they do without a proxy: init containers, Jobs, StatefulSets, pods that call themselves.
+//! Pods of every shape live as they do without a proxy: init containers, Jobs, pods that call themselves.
 
 use anyhow::ensure;
 use conduit_e2e::{
@@ -8,7 +8,7 @@ use conduit_e2e::{
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[test]
 fn an_init_container_of_the_application_has_network() {
@@ -83,79 +83,6 @@ fn a_pod_calls_itself_through_its_service() {
         case.check("echo", "http1", &format!("http://{address}:8080")).await?;
         let connections = case.scrape_of("echo").await?.sum("tcp_open_total", &[("dst_service", "echo")]);
         ensure!(connections >= 4.0, "the proxy counted {connections} connections to the Service");
-        Ok(())
-    });
-}
-
-#[test]
-fn the_pods_of_a_stateful_set_are_called_by_name() {
-    Case::run("stateful", Mesh::Enabled, async |case| {
-        case.apply(&manifest::client("client")).await?;
-        case.apply(&format!(
-            "apiVersion: v1
-kind: Service
-metadata: {{name: peers}}
-spec:
-  clusterIP: None
-  selector: {{app: peer}}
-  ports: [{{name: http, port: 8080}}, {{name: stream, port: 9000, appProtocol: tcp}}]
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{name: peer}}
-spec:
-  serviceName: peers
-  replicas: 2
-  podManagementPolicy: Parallel
-  selector: {{matchLabels: {{app: peer}}}}
-  template:
-    metadata: {{labels: {{app: peer}}}}
-    spec:
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: app
-        image: {IMAGE}
-        args: [echo-server, --http, '8080', --tcp, '9000']
-        readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
-"
-        ))
-        .await?;
-        case.available("client").await?;
-        eventually("both peers are ready", Duration::from_secs(60), || async {
-            let ready = case.pods_of("peer").await?.iter().filter(|pod| workload::is_ready(pod)).count();
-            ensure!(ready == 2, "{ready} are");
-            Ok(())
-        })
-        .await?;
-        for peer in ["peer-0", "peer-1"] {
-            let detail = case.reaches("client", "http1", &format!("http://{peer}.peers:8080")).await?;
-            ensure!(detail["served_by"] == peer, "{peer} was asked, {} answered", detail["served_by"]);
-            case.check("client", "half-close", &format!("{peer}.peers:9000")).await?;
-        }
-        // The name of them all is one of them.
-        case.check("client", "http1", "http://peers:8080").await?;
-        let peers = [("direction", "outbound"), ("dst_statefulset", "peer")];
-        let requests = case.scrape_of("client").await?.sum("request_total", &peers);
-        ensure!(
-            requests >= 21.0,
-            "the client's proxy counted {requests} requests to the StatefulSet, not 7 to each name"
-        );
-        Ok(())
-    });
-}
-
-#[test]
-fn a_service_without_endpoints_is_answered_at_once_with_the_reason() {
-    Case::run("no-endpoints", Mesh::Enabled, async |case| {
-        case.apply(&manifest::client("client")).await?;
-        case.apply(&manifest::echo("echo", 0)).await?;
-        case.available("client").await?;
-        let begin = Instant::now();
-        let answer = case.check("client", "fetch", "http://echo/inspect").await?;
-        ensure!(answer["status"] == 503, "{answer}");
-        let wanted = format!("no-endpoints; object=service/{}/echo", case.namespace);
-        ensure!(answer["headers"]["conduit-error"] == wanted, "{answer}, not {wanted}");
-        ensure!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
         Ok(())
     });
 }

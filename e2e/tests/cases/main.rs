@@ -2,10 +2,14 @@
 //! one. What disturbs the whole mesh is in `tests/disruptive`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod addresses;
 mod certify;
 mod encrypted;
+mod ending;
+mod grpc;
 mod injection;
 mod lifecycle;
+mod mariadb;
 mod outside;
 mod peers;
 mod policy;

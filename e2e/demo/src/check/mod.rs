@@ -4,7 +4,9 @@
 
 mod fetch;
 mod grpc;
+mod grpc_ends;
 mod h2;
+mod hold;
 mod http1;
 mod https;
 mod tcp;
@@ -60,6 +62,11 @@ enum Check {
         /// Such as `http://echo:8080`.
         target: Uri,
     },
+    /// gRPC: a call that its client cancels, and one whose deadline passes, ends at the server; of each kind of stream.
+    GrpcEnds {
+        /// Such as `http://echo:8080`.
+        target: Uri,
+    },
     /// The application's own TLS: the certificate in the handshake is the server's.
     Https {
         /// Such as `https://echo:8443`.
@@ -69,6 +76,11 @@ enum Check {
     HalfClose {
         /// Such as `echo:9000`.
         target: String,
+    },
+    /// A connection is kept, with a message now and then, until the other side ends it: how many came back, and its end.
+    Hold {
+        /// Such as `tcp://echo:9000`, or `ws://echo` for a WebSocket.
+        target: Uri,
     },
     /// A server that speaks first is heard, and how soon.
     ServerFirst {
@@ -109,8 +121,10 @@ impl Check {
             Self::Websocket { target } => ("websocket", target.to_string()),
             Self::H2 { target } => ("h2", target.to_string()),
             Self::Grpc { target } => ("grpc", target.to_string()),
+            Self::GrpcEnds { target } => ("grpc-ends", target.to_string()),
             Self::Https { target } => ("https", target.to_string()),
             Self::HalfClose { target } => ("half-close", target.clone()),
+            Self::Hold { target } => ("hold", target.to_string()),
             Self::ServerFirst { target, .. } => ("server-first", target.clone()),
         }
     }
@@ -122,8 +136,10 @@ impl Check {
             Self::Websocket { target } => websocket::check(&target).await,
             Self::H2 { target } => h2::check(&target).await,
             Self::Grpc { target } => grpc::check(&target).await,
+            Self::GrpcEnds { target } => grpc_ends::check(&target).await,
             Self::Https { target } => https::check(&target).await,
             Self::HalfClose { target } => tcp::half_close(&target).await,
+            Self::Hold { target } => hold::check(&target).await,
             Self::ServerFirst { target, within } => tcp::server_first(&target, within).await,
         }
     }

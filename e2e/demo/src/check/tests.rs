@@ -58,6 +58,7 @@ fn every_check(ports: [u16; 4]) -> Vec<Check> {
         Check::Websocket { target: uri("http", http) },
         Check::H2 { target: uri("http", http) },
         Check::Grpc { target: uri("http", http) },
+        Check::GrpcEnds { target: uri("http", http) },
         Check::Https { target: uri("https", https) },
         Check::HalfClose { target: format!("127.0.0.1:{tcp}") },
         Check::ServerFirst { target: format!("127.0.0.1:{banner}"), within: Duration::from_secs(5) },
@@ -83,6 +84,39 @@ async fn every_check_fails_against_a_server_that_only_says_200() {
         assert!(!matches!(outcome, Ok(Ok(_))), "{name} was content");
     }
     server.abort();
+}
+
+/// Passes so many bytes from one side to the other, and the other way all that come; then ends both.
+async fn cut_off(to: u16, after: u64) -> u16 {
+    use tokio::io::AsyncReadExt;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        let ((from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        let mut from_client = from_client.take(after);
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+            _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_connection_is_held_until_it_is_cut_and_what_came_back_before_is_counted() {
+    let [http, _, tcp, _] = echo_server().await;
+    for (scheme, server) in [("tcp", tcp), ("ws", http)] {
+        let held = async |after| {
+            let target = format!("{scheme}://127.0.0.1:{}", cut_off(server, after).await).parse().unwrap();
+            Check::Hold { target }.run().await
+        };
+        let detail = held(3500).await.unwrap();
+        assert!(detail["exchanges"].as_u64().is_some_and(|exchanges| exchanges >= 2), "{scheme}: {detail}");
+        assert!(held(500).await.is_err(), "{scheme}: no message came back, and it was content");
+    }
 }
 
 #[test]
