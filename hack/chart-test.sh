@@ -93,6 +93,7 @@ refuses replicas --set replicas=many
 refuses clusterDomain --set clusterDomain=Cluster.Local
 refuses pullPolicy --set image.pullPolicy=Sometimes
 refuses logFormat --set logFormat=xml
+refuses accessLog --set proxy.accessLog=xml
 refuses memory --set resources.limits.memory=lots
 refuses memory --set-string proxy.resources.requests.memory=
 refuses skipInboundPorts --set 'proxy.skipInboundPorts={0}'

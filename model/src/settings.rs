@@ -48,6 +48,8 @@ settings! {
     LOG = "CONDUIT_PROXY_LOG", Some("info"), "a level or filter directives, such as `info` or `warn,conduit_proxy=debug`";
     /// How log lines are written.
     LOG_FORMAT = "CONDUIT_PROXY_LOG_FORMAT", Some("plain"), "`plain` or `json`";
+    /// Whether a line for each request, and for each connection whose bytes are not read, is written to standard output, and how.
+    ACCESS_LOG = "CONDUIT_PROXY_ACCESS_LOG", Some("off"), "`off`, `json` or `apache`";
     /// Port of the outbound listener, on loopback.
     OUTBOUND_LISTEN_PORT = "CONDUIT_PROXY_OUTBOUND_PORT", Some("4140"), "a port";
     /// Port of the inbound listener.

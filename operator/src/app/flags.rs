@@ -118,6 +118,10 @@ pub struct Injection {
     #[arg(long, value_name = "FORMAT", env = "CONDUIT_OPERATOR_PROXY_LOG_FORMAT", default_value = "plain")]
     pub proxy_log_format: String,
 
+    /// Whether the proxy writes a line for each request and connection, and how: `off`, `json` or `apache`.
+    #[arg(long, value_name = "FORMAT", env = "CONDUIT_OPERATOR_PROXY_ACCESS_LOG", default_value = "off")]
+    pub proxy_access_log: String,
+
     /// CPU that the proxy asks for; empty for none.
     #[arg(long, value_name = "QUANTITY", env = "CONDUIT_OPERATOR_PROXY_CPU_REQUEST", default_value = "20m")]
     pub proxy_cpu_request: String,
@@ -234,6 +238,7 @@ impl Flags {
             &[
                 ("proxy-log-level", "--proxy-log-level", &flags.proxy_log_level),
                 ("proxy-log-format", "--proxy-log-format", &flags.proxy_log_format),
+                ("access-log", "--proxy-access-log", &flags.proxy_access_log),
                 ("proxy-cpu-request", "--proxy-cpu-request", &flags.proxy_cpu_request),
                 ("proxy-cpu-limit", "--proxy-cpu-limit", &flags.proxy_cpu_limit),
                 ("proxy-memory-request", "--proxy-memory-request", &flags.proxy_memory_request),

@@ -162,6 +162,7 @@ fn environment(config: &Config, settings: &Settings, probes: &[Rewrite]) -> Vec<
     let where_set = [
         (proxy_settings::LOG, &settings.log_level),
         (proxy_settings::LOG_FORMAT, &settings.log_format),
+        (proxy_settings::ACCESS_LOG, &settings.access_log),
         (proxy_settings::SHUTDOWN_GRACE_PERIOD, &settings.shutdown_grace_period),
         (proxy_settings::OUTBOUND_CONNECT_TIMEOUT, &settings.outbound_connect_timeout),
         (proxy_settings::INBOUND_CONNECT_TIMEOUT, &settings.inbound_connect_timeout),

@@ -15,6 +15,7 @@ pub struct Settings {
     pub(super) skip_subnets: String,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
+    pub(super) access_log: Option<String>,
     pub(super) shutdown_grace_period: Option<String>,
     pub(super) outbound_connect_timeout: Option<String>,
     pub(super) inbound_connect_timeout: Option<String>,
@@ -85,6 +86,8 @@ keys! {
         log_level = |value| values::log_level(value).map(Some);
     "proxy-log-format", "How the proxy writes log lines.",
         log_format = |value| values::log_format(value).map(Some);
+    "access-log", "Whether the proxy writes a line for each request and connection, and how.",
+        access_log = |value| values::access_log(value).map(Some);
     "proxy-cpu-request", "CPU that the proxy asks for.",
         resources.cpu_request = |value| Quantity::parse(value).map(Some);
     "proxy-cpu-limit", "CPU that the proxy may use.",

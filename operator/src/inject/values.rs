@@ -54,6 +54,14 @@ pub(super) fn log_format(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Whether requests and connections are written about, and how.
+pub(super) fn access_log(text: &str) -> Result<String, &'static str> {
+    match text {
+        "off" | "json" | "apache" => Ok(text.to_owned()),
+        _ => Err("`off`, `json` or `apache`"),
+    }
+}
+
 /// An amount of CPU or memory in Kubernetes' notation (`resource.Quantity`), which is not negative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quantity(String);

@@ -22,17 +22,25 @@ use crate::{
         gateway,
         original::OriginalDestination,
     },
-    outbound, record,
+    outbound,
+    record::{self, access::AccessLog},
     upstream::{directory::Directory, own::Own},
 };
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     time::{Instant, sleep},
 };
+
+/// How long the access log may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why the proxy ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,7 +125,8 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
     let own = Own::new();
     let (directory, wanted) = Directory::new(own.clone());
     let identity = Identity::new(settings.trust_domain.clone());
-    let traffic = record::Metrics::new();
+    let access = settings.access_log.map(|format| AccessLog::start(format, std::io::stdout()));
+    let traffic = record::Metrics::logging(access.transpose().context("cannot start the access log")?);
 
     let (drain_signal, drain) = drain::channel();
     let shared = Traffic {
@@ -212,6 +221,7 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
         },
         () = serving => {}
     }
+    traffic.end_log(LAST_LINES);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! Names, defaults and what a value must look like come from the table in [`conduit_model::settings`], from which the
 //! reference is generated too; this room only says what each value becomes. Every fault is reported at once.
 
-use crate::identity::HostPort;
+use crate::{identity::HostPort, record::access::AccessFormat};
 use conduit_model::{
     TrustDomain,
     settings::{self as table, Setting},
@@ -16,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 pub struct Settings {
     /// What is logged, and how.
     pub log: LogSettings,
+    /// How requests and connections are written about, if they are.
+    pub access_log: Option<AccessFormat>,
     /// Port of the outbound listener, on loopback.
     pub outbound_port: u16,
     /// Port of the inbound listener.
@@ -117,6 +119,7 @@ impl Settings {
         let mut reader = Reader { get, faults: Vec::new() };
         let directives = reader.value(&table::LOG, log_directives);
         let format = reader.value(&table::LOG_FORMAT, str::parse);
+        let access_log = reader.value(&table::ACCESS_LOG, access_format);
         let outbound_port = reader.value(&table::OUTBOUND_LISTEN_PORT, port);
         let inbound_port = reader.value(&table::INBOUND_LISTEN_PORT, port);
         let admin_port = reader.value(&table::ADMIN_LISTEN_PORT, port);
@@ -147,6 +150,7 @@ impl Settings {
         let settings = || {
             Some(Self {
                 log: LogSettings { directives: directives?, format: format? },
+                access_log: access_log?,
                 outbound_port: outbound_port?,
                 inbound_port: inbound_port?,
                 admin_port: admin_port?,
@@ -236,6 +240,15 @@ impl FromStr for LogFormat {
     }
 }
 
+fn access_format(text: &str) -> Result<Option<AccessFormat>, String> {
+    match text {
+        "off" => Ok(None),
+        "json" => Ok(Some(AccessFormat::Json)),
+        "apache" => Ok(Some(AccessFormat::Apache)),
+        _ => Err(String::new()),
+    }
+}
+
 fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let addresses = list(text, |ip| ip.parse().map_err(unsaid))?;
     if addresses.is_empty() { Err("at least one".to_owned()) } else { Ok(addresses) }
@@ -312,6 +325,7 @@ mod tests {
         assert_eq!(settings.discovery_idle, Duration::from_secs(300));
         assert_eq!(settings.detect_timeout, Duration::from_millis(200));
         assert_eq!(settings.log, LogSettings { directives: "info".into(), format: LogFormat::Plain });
+        assert_eq!(settings.access_log, None);
         assert_eq!(settings.tcp_probe_ports, [] as [u16; 0]);
         assert_eq!(settings.workers.get(), 1);
     }
@@ -361,6 +375,17 @@ mod tests {
     fn log_directives_that_cannot_be_read_are_refused() {
         assert!(
             refusal(&[("CONDUIT_PROXY_LOG", "conduit_proxy=loud")]).starts_with("CONDUIT_PROXY_LOG must be a level")
+        );
+    }
+
+    #[test]
+    fn an_access_log_is_off_or_has_a_format() {
+        let of = |text| read(&[("CONDUIT_PROXY_ACCESS_LOG", text)]).map(|settings| settings.access_log);
+        assert_eq!(of("off"), Ok(None));
+        assert_eq!((of("json"), of("apache")), (Ok(Some(AccessFormat::Json)), Ok(Some(AccessFormat::Apache))));
+        assert_eq!(
+            refusal(&[("CONDUIT_PROXY_ACCESS_LOG", "true")]),
+            "CONDUIT_PROXY_ACCESS_LOG must be `off`, `json` or `apache`, was \"true\""
         );
     }
 

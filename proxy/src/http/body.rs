@@ -284,6 +284,9 @@ impl<F: Finish + Unpin> Body for ResponseBody<F> {
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    record.passed(data.len());
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     record.trailers(trailers);
                 }

@@ -2,6 +2,7 @@
 //! what forwards messages. A new codec is a new payload of a variant; nobody else can tell.
 
 use super::{http1, http2};
+use crate::outcome::Failure;
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
@@ -53,6 +54,18 @@ pub(crate) enum Broken {
     /// Carries the reason of a reset.
     #[error(transparent)]
     Http2(h2::Error),
+}
+
+impl Broken {
+    /// With what the client was refused before it had made a request, if it was.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
+        match self {
+            Self::Http1(http1::Broken::Refused(failure, _)) => Some(*failure),
+            Self::Http1(_) => None,
+            // This side said so, and not by its own wish: the frames are not HTTP/2.
+            Self::Http2(error) => (error.is_go_away() && error.is_library()).then_some(Failure::RequestInvalid),
+        }
+    }
 }
 
 impl Body for Incoming {

@@ -21,7 +21,7 @@ mod tcp;
 mod worker;
 
 use crate::{
-    http::{http1, http2, incoming::Broken, tunnel},
+    http::{http1, http2, incoming::Broken},
     identity::{Alpn, Identity},
     listen::{
         accept::{Accepted, Refusal, accept},
@@ -29,9 +29,11 @@ use crate::{
         io::{Counted, Io},
         original::OriginalDestination,
     },
+    outcome::Failure,
     record::{
         Metrics,
-        labels::{Direction, NoTls},
+        access::Conversation,
+        labels::{Direction, Labels, NoTls},
     },
     upstream::{Connector, own::Own},
 };
@@ -103,6 +105,8 @@ struct Connection {
     worker: Rc<Worker>,
     application: Rc<Application>,
     client: Client,
+    /// Where it is written about.
+    conversation: Option<Rc<Conversation>>,
     /// The port as it was known last, with what counts this client there.
     counted: RefCell<(Rc<Port>, Rc<ClientSeries>)>,
     /// Keeps the worker from ending.
@@ -124,16 +128,22 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let port = worker.port(destination.port());
     let application = worker.application(destination, &port);
     // In a box, which is gone once it is decided, and not a part of what the connection takes from then on.
-    let beginning = Box::pin(begin(&worker, &port, &application, stream, peer.ip()));
+    let conversation = Conversation::begin(&worker.metrics, Direction::Inbound, peer, destination);
+    let unserved = |labels: &Labels, failure| {
+        if let Some(conversation) = &conversation {
+            conversation.unserved(labels, failure);
+        }
+    };
+    let beginning = Box::pin(begin(&worker, &port, &application, stream, peer.ip(), unserved));
     let Some((mut io, client, service)) = beginning.await else { return };
     let counted = RefCell::new((port.clone(), port.client(&Secured::of(&client))));
-    let connection = Rc::new(Connection { worker, application, client, counted, _open: open });
-    let Connection { worker, application, .. } = &*connection;
+    let connection = Rc::new(Connection { worker, application, client, conversation, counted, _open: open });
+    let worker = &connection.worker;
     let drain = worker.drain.clone();
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {
-        Service::Bytes(permit) => return tcp::serve(worker, application, permit, &mut io).await,
-        Service::Opened(mut server) => return tunnel::between(&mut io, &mut server).await,
+        Service::Bytes(permit) => return tcp::serve(&connection, permit, &mut io).await,
+        Service::Opened(server) => return tcp::relay(&connection, &mut io, server).await,
         // For as long as a peer's proxy, set up as this one is, keeps a connection for the next request.
         Service::Http1 => http1::serve(io, serve, drain, worker.connector.idle_timeout).await.map_err(Broken::Http1),
         Service::Http2 => {
@@ -147,23 +157,33 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");
+        if let Some(failure) = error.refusal() {
+            connection.worker.metrics.request_refused(Direction::Inbound, failure, connection.conversation.as_deref());
+        }
     }
 }
 
-/// Finds out whom a connection is from and what it carries; none where that was its end.
+/// Finds out whom a connection is from and what it carries; none where that was its end, of which `unserved` is told how it
+/// was counted and why.
 async fn begin(
     worker: &Worker,
     port: &Port,
     application: &Application,
     stream: TcpStream,
     from: IpAddr,
+    unserved: impl Fn(&Labels, Failure),
 ) -> Option<(Io, Client, Service)> {
     let expected = Expected {
         protocol: port.protocol,
         admission: port.admission(from, &worker.gateways),
         patience: worker.detect_timeout,
     };
-    let open = async |permit| tcp::open(worker, application, permit).await;
+    let open = async |permit| {
+        let opened = tcp::open(worker, application, permit).await;
+        opened.inspect_err(|failure| {
+            unserved(port.client(&Secured::Not(NoTls::NotFromRemote)).accepted.labels(), *failure)
+        })
+    };
     let decided = opening::decide(&stream, expected, open);
     let opening = drain::unless_silent(worker.drain.clone(), worker.detect_timeout, decided).await?;
     let not_secured = |stream, why| {
@@ -171,7 +191,14 @@ async fn begin(
         Io::from(Counted::new(stream, series.accepted.open()))
     };
     let (why, service) = match opening {
-        Ok(Opening::Mesh) => return secured(worker, port, stream, from).await,
+        Ok(Opening::Mesh) => {
+            let secured = secured(worker, port, stream, from).await;
+            if secured.is_none() {
+                let series = port.client(&Secured::Not(NoTls::HandshakeFailed));
+                unserved(series.accepted.labels(), Failure::TlsFailed);
+            }
+            return secured;
+        }
         Ok(Opening::Http1) => (NoTls::NotFromRemote, Service::Http1),
         Ok(Opening::Http2) => (NoTls::NotFromRemote, Service::Http2),
         Ok(Opening::Bytes(permit)) => (NoTls::NotFromRemote, Service::Bytes(permit)),
@@ -180,7 +207,9 @@ async fn begin(
         Ok(Opening::Refused(failure)) => {
             worker.reports.report(failure, &worker.refuser(port), application.address());
             worker.metrics.connection_refused(Direction::Inbound, "tls_required");
-            tcp::broke(&not_secured(stream, NoTls::NotFromRemote), &io::ErrorKind::ConnectionRefused.into());
+            let refused = not_secured(stream, NoTls::NotFromRemote);
+            unserved(refused.record().labels(), failure);
+            tcp::broke(&refused, &io::ErrorKind::ConnectionRefused.into());
             return None;
         }
         Err(error) => {

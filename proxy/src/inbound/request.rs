@@ -11,7 +11,10 @@ use crate::{
         tunnel,
     },
     outcome::Failure,
-    record::request::{RequestRecord, is_grpc},
+    record::{
+        access::RequestLine,
+        request::{RequestRecord, is_grpc},
+    },
     upstream::Lease,
 };
 use http::{HeaderValue, Request, Response, Version, header};
@@ -23,9 +26,9 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     let (port, series) = connection.port();
     let mut record = {
         let (route, series) = port.route(&series, &request);
-        let what = || format!("{} {}", request.method(), request.uri());
-        let mut record = RequestRecord::start(route, what);
-        record.attempt(series);
+        let line = RequestLine::of(&request, connection.conversation.as_ref());
+        let mut record = RequestRecord::start(route, line);
+        record.attempt(series, connection.application.address());
         record
     };
     let answer = if is_grpc(request.headers()) { Answer::Grpc } else { Answer::Http };

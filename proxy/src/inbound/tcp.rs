@@ -1,15 +1,28 @@
 //! Connections whose bytes are not read.
 
-use super::{Worker, admit::Permit, application::Application};
-use crate::{http::tunnel, listen::io::Io, outcome::Failure};
+use super::{Connection, Worker, admit::Permit, application::Application};
+use crate::{http::tunnel, listen::io::Io, outcome::Failure, record::access::ConnectionLine};
 use std::io;
 
 /// Serves a client's connection by one to the application.
-pub(super) async fn serve(worker: &Worker, application: &Application, permit: Permit, client: &mut Io) {
-    match open(worker, application, permit).await {
-        Ok(mut server) => tunnel::between(client, &mut server).await,
-        Err(_) => broke(client, &io::ErrorKind::ConnectionRefused.into()),
+pub(super) async fn serve(connection: &Connection, permit: Permit, client: &mut Io) {
+    match open(&connection.worker, &connection.application, permit).await {
+        Ok(server) => relay(connection, client, server).await,
+        Err(failure) => {
+            if let Some(conversation) = &connection.conversation {
+                conversation.unserved(client.record().labels(), failure);
+            }
+            broke(client, &io::ErrorKind::ConnectionRefused.into());
+        }
     }
+}
+
+/// Serves a client's connection by one that is open.
+pub(super) async fn relay(connection: &Connection, client: &mut Io, mut server: Io) {
+    if let Some(conversation) = &connection.conversation {
+        server.write_as(ConnectionLine::begin(conversation, client.record().labels()));
+    }
+    tunnel::between(client, &mut server).await;
 }
 
 /// Ends a client's connection that leads nowhere: it is reset, as the application's host would do.

@@ -2,7 +2,11 @@
 //! before it is judged: it may be split over records and, with a post-quantum key share, does not fit a segment.
 //!
 //! Only what tells the two apart is read, and nothing is verified: the handshake does that. So a mistake here can make a
-//! handshake fail, and can never make a peer known.
+//! handshake fail, and can never make a peer known. For the access log alone the names are read that the application's hello
+//! asks for.
+
+use crate::record::access::{Heard, TlsNames};
+use std::net::IpAddr;
 
 /// A hello, with its framing, that is longer is not read: none of the mesh's comes near. As long as one record may be.
 pub const LIMIT: usize = 16 * 1024 + 512;
@@ -13,7 +17,14 @@ const MESH_PREFIX: &[u8] = b"conduit/";
 
 const HANDSHAKE_RECORD: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME_EXTENSION: [u8; 2] = [0, 0];
 const ALPN_EXTENSION: [u8; 2] = [0, 16];
+
+/// Protocols of a hello that are told of; browsers offer two or three.
+const MOST_PROTOCOLS: usize = 8;
+
+/// Longest name of a protocol that is told of; the longest registered one has 15 letters.
+const LONGEST_PROTOCOL: usize = 32;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +61,59 @@ pub fn read(bytes: &[u8]) -> Hello {
     }
 }
 
+/// The names that the hello asks for that a connection starts with.
+pub(crate) fn names(bytes: &[u8]) -> Heard {
+    match read(bytes) {
+        Hello::Incomplete => Heard::Incomplete,
+        Hello::NotTls => Heard::NotTls,
+        Hello::Application | Hello::Mesh => {
+            let mut names = TlsNames::default();
+            if let Ok(body) = message(&bytes[..bytes.len().min(LIMIT)]) {
+                // What can be read before it is malformed is told of.
+                let _ = each_extension(&body, |kind, extension| {
+                    match kind {
+                        SERVER_NAME_EXTENSION => names.sni = server_name(extension),
+                        ALPN_EXTENSION => names.alpn = protocols(extension)?,
+                        _ => {}
+                    }
+                    Some(())
+                });
+            }
+            Heard::Tls(names)
+        }
+    }
+}
+
+/// The first name of the only kind that there is, where it is a DNS name (RFC 6066 section 3: no address, no final dot).
+fn server_name(mut extension: &[u8]) -> Option<Box<str>> {
+    let mut list = vector16(&mut extension)?;
+    if take(&mut list, 1)? != [0] {
+        return None;
+    }
+    let name = std::str::from_utf8(vector16(&mut list)?).ok()?;
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let is_dns = name.len() <= 253 && name.split('.').all(is_label) && name.parse::<IpAddr>().is_err();
+    is_dns.then(|| name.to_ascii_lowercase().into())
+}
+
+/// The names of protocols that are fit for a log.
+fn protocols(mut extension: &[u8]) -> Option<Vec<Box<str>>> {
+    let mut list = vector16(&mut extension)?;
+    let mut names = Vec::new();
+    while !list.is_empty() && names.len() < MOST_PROTOCOLS {
+        let name = vector8(&mut list)?;
+        if name.len() <= LONGEST_PROTOCOL
+            && name.iter().all(u8::is_ascii_graphic)
+            && let Ok(name) = std::str::from_utf8(name)
+        {
+            names.push(name.into());
+        }
+    }
+    Some(names)
+}
+
 /// The body of the handshake message that starts with `bytes`, put together from its records (RFC 8446 section 5.1).
 fn message(mut bytes: &[u8]) -> Result<Vec<u8>, Stop> {
     let mut message = Vec::new();
@@ -77,26 +141,34 @@ fn message(mut bytes: &[u8]) -> Result<Vec<u8>, Stop> {
 }
 
 /// Whether a hello offers a protocol of the mesh; none where it is malformed before that is known.
-fn offers_mesh(mut hello: &[u8]) -> Option<bool> {
+fn offers_mesh(hello: &[u8]) -> Option<bool> {
+    let mut offers = false;
+    let read = each_extension(hello, |kind, mut extension| {
+        if kind == ALPN_EXTENSION && !offers {
+            // RFC 7301 section 3.1.
+            let mut protocols = vector16(&mut extension)?;
+            while !protocols.is_empty() && !offers {
+                offers = vector8(&mut protocols)?.starts_with(MESH_PREFIX);
+            }
+        }
+        Some(())
+    });
+    if offers { Some(true) } else { read.map(|()| false) }
+}
+
+/// Shows each extension of a hello to `see`, by its kind; none where the hello is malformed, or `see` says so.
+fn each_extension<'b>(mut hello: &'b [u8], mut see: impl FnMut([u8; 2], &'b [u8]) -> Option<()>) -> Option<()> {
     let _version_and_random = take(&mut hello, 2 + 32)?;
     let _session_id = vector8(&mut hello)?;
     let _cipher_suites = vector16(&mut hello)?;
     let _compression_methods = vector8(&mut hello)?;
     let mut extensions = vector16(&mut hello)?;
     while !extensions.is_empty() {
-        let kind = take(&mut extensions, 2)?;
-        let mut extension = vector16(&mut extensions)?;
-        if kind == ALPN_EXTENSION {
-            // RFC 7301 section 3.1.
-            let mut protocols = vector16(&mut extension)?;
-            while !protocols.is_empty() {
-                if vector8(&mut protocols)?.starts_with(MESH_PREFIX) {
-                    return Some(true);
-                }
-            }
-        }
+        let kind = *extensions.first_chunk()?;
+        take(&mut extensions, 2)?;
+        see(kind, vector16(&mut extensions)?)?;
     }
-    Some(false)
+    Some(())
 }
 
 fn take<'b>(bytes: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
@@ -175,6 +247,45 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_of_the_application_says_for_whom_it_is_and_by_which_protocols() {
+        let of = |name: &str, alpn: &[&str]| {
+            Heard::Tls(TlsNames { sni: Some(name.into()), alpn: alpn.iter().map(|name| (*name).into()).collect() })
+        };
+        for groups in [POST_QUANTUM, CLASSICAL] {
+            let whole = hello(&[b"h2", b"http/1.1", b"with space", &[b'a'; 40]], groups);
+            assert_eq!(names(&whole), of("web.shop", &["h2", "http/1.1"]));
+            assert_eq!(names(&split(&whole, 7)), of("web.shop", &["h2", "http/1.1"]));
+            assert_eq!(names(&whole[..whole.len() - 1]), Heard::Incomplete);
+        }
+        assert_eq!(names(&hello(&[&b"x"[..]; 20], CLASSICAL)), of("web.shop", &["x"; MOST_PROTOCOLS]));
+        assert_eq!(names(b"GET / HTTP/1.1\r\n"), Heard::NotTls);
+    }
+
+    #[test]
+    fn what_is_no_dns_name_is_told_to_nobody() {
+        let named = |name: &[u8]| {
+            let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+            server_name(&sized(&[&[0][..], &sized(name)].concat()))
+        };
+        for (name, expected) in [
+            (&b"Web.Shop"[..], Some("web.shop")),
+            (b"_grpc.a-1.example", Some("_grpc.a-1.example")),
+            (b"", None),
+            (b"web.shop.", None),
+            (b".web", None),
+            (b"10.1.2.3", None),
+            (b"::1", None),
+            (b"web\n\"error\":", None),
+            (b"caf\xc3\xa9.example", None),
+            (&[b'a'; 64], None),
+            (&b"a.".repeat(130), None),
+        ] {
+            assert_eq!(named(name).as_deref(), expected, "{name:?}");
+        }
+        assert_eq!(server_name(b"\0\x05\x01\0\x02ab"), None, "of another kind");
+    }
+
+    #[test]
     fn a_hello_is_judged_once_it_is_whole_however_it_is_cut() {
         let whole = hello(&[ALPN_HTTP2], POST_QUANTUM);
         for size in [1, 3, 100, 1200] {
@@ -235,6 +346,7 @@ mod tests {
                 }
             }
             read(&bytes);
+            names(&bytes);
         }
     }
 }

@@ -5,8 +5,12 @@
 //! the end of a connection proves is judged above it: under TLS only the peer itself can say that it has ended
 //! (`close_notify`), while anybody on the way can send a FIN.
 
-use super::{socket, witness::Witness};
-use crate::{identity::refusal, record::tcp::ConnectionRecord, tls::TlsStream};
+use super::{client_hello, socket, witness::Witness};
+use crate::{
+    identity::refusal,
+    record::{access::ConnectionLine, tcp::ConnectionRecord},
+    tls::TlsStream,
+};
 use std::{
     future::poll_fn,
     io,
@@ -74,6 +78,14 @@ impl Io {
             Self::Tls(tls) => tls.get_mut(),
         };
         counted.witness.insert(Arc::new(Witness::after(counted.written))).clone()
+    }
+
+    /// What passes is to be written about from now on, as `line`.
+    pub(crate) fn write_as(&mut self, line: Box<ConnectionLine>) {
+        match self {
+            Self::Plain(counted) => counted.record.write_as(line),
+            Self::Tls(tls) => tls.get_mut().record.write_as(line),
+        }
     }
 
     /// The connection's record.
@@ -240,7 +252,13 @@ impl AsyncRead for Counted {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         match &result {
-            Ok(()) => self.record.read(buf.filled().len() - before),
+            Ok(()) => {
+                let read = &buf.filled()[before..];
+                self.record.read(read.len());
+                if let Some(line) = self.record.line() {
+                    line.came(read, client_hello::names);
+                }
+            }
             Err(error) => self.record.broke(error),
         }
         Poll::Ready(result)
@@ -250,6 +268,9 @@ impl AsyncRead for Counted {
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        if let (Some(line), Ok(written)) = (self.record.line(), &result) {
+            line.went(&buf[..*written], client_hello::names);
+        }
         Poll::Ready(self.wrote(result))
     }
 
@@ -259,6 +280,14 @@ impl AsyncWrite for Counted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        if let (Some(line), Ok(written)) = (self.record.line(), &result) {
+            let mut left = *written;
+            for piece in bufs {
+                let piece = &piece[..left.min(piece.len())];
+                line.went(piece, client_hello::names);
+                left -= piece.len();
+            }
+        }
         Poll::Ready(self.wrote(result))
     }
 

@@ -13,7 +13,7 @@ mod target;
 mod tcp;
 
 use crate::{
-    http::{http1, http2, incoming::Broken, tunnel},
+    http::{http1, http2, incoming::Broken},
     identity::Identity,
     listen::{
         accept::{Accepted, Refusal, accept},
@@ -23,7 +23,7 @@ use crate::{
         service::{Service, decide},
     },
     outcome::Reports,
-    record::{Metrics, labels::Direction},
+    record::{Metrics, access::Conversation, labels::Direction},
     upstream::{
         Connector, Handshakes,
         directory::{Directory, Held},
@@ -118,6 +118,8 @@ struct Worker {
 struct Connection {
     worker: Rc<Worker>,
     target: Rc<Target>,
+    /// Where it is written about.
+    conversation: Option<Rc<Conversation>>,
     /// Keeps the destination known.
     _held: Held,
     /// Keeps the worker from ending.
@@ -130,7 +132,8 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     worker.directory.known(&held, worker.discovery_timeout).await;
     let target = worker.target(&held);
     let plan = target.plan();
-    let connection = Rc::new(Connection { worker, target, _held: held, _open: open });
+    let conversation = Conversation::begin(&worker.metrics, Direction::Outbound, peer, destination);
+    let connection = Rc::new(Connection { worker, target, conversation, _held: held, _open: open });
     let mut io = Io::from(Counted::new(stream, plan.accepted.open()));
     let Connection { worker, target, .. } = &*connection;
     let open = async || tcp::open(&connection).await;
@@ -146,7 +149,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {
         Service::Opaque => return tcp::serve(&connection, &mut io).await,
-        Service::Opened(mut opened) => return tunnel::between(&mut io, &mut opened.server).await,
+        Service::Opened(opened) => return tcp::relay(&connection, &mut io, opened).await,
         // The application has exited before its proxy is told to: nothing more can come.
         Service::Http1 => http1::serve(io, serve, drain, Duration::ZERO).await.map_err(Broken::Http1),
         Service::Http2 => http2::serve(io, http2::Client::Application, serve, drain, std::future::pending())
@@ -155,6 +158,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %destination, %error, "HTTP connection from client ended");
+        if let Some(failure) = error.refusal() {
+            connection.worker.metrics.request_refused(Direction::Outbound, failure, connection.conversation.as_deref());
+        }
     }
 }
 

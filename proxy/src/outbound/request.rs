@@ -11,7 +11,10 @@ use crate::{
         tunnel,
     },
     outcome::Failure,
-    record::request::{RequestRecord, grpc_status, is_grpc},
+    record::{
+        access::RequestLine,
+        request::{RequestRecord, grpc_status, is_grpc},
+    },
     upstream::{Candidate, Lease, Pending},
 };
 use http::{Request, Response, StatusCode};
@@ -45,7 +48,10 @@ struct Answered {
 pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incoming>) -> Response<ResponseBody<Held>> {
     // What to do with it.
     let plan = connection.target.plan();
-    let mut record = RequestRecord::start(plan.route(&request), || format!("{} {}", request.method(), request.uri()));
+    let mut record = {
+        let line = RequestLine::of(&request, connection.conversation.as_ref());
+        RequestRecord::start(plan.route(&request), line)
+    };
     let answer = if is_grpc(request.headers()) { Answer::Grpc } else { Answer::Http };
 
     // What is sent.
@@ -93,7 +99,7 @@ async fn attempts(
         if !tried.is_empty() {
             worker.metrics.request_resent(failure);
         }
-        record.attempt(&candidate.series);
+        record.attempt(&candidate.series, candidate.address());
         match attempt(&candidate, request, start).await {
             Ok(answered) => {
                 request.settle();

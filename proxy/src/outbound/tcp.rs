@@ -1,8 +1,10 @@
 //! Connections whose bytes are not read.
 
 use super::Connection;
-use crate::{http::tunnel, identity::Alpn, listen::io::Io, outcome::Failure, upstream::Pending};
-use std::io;
+use crate::{
+    http::tunnel, identity::Alpn, listen::io::Io, outcome::Failure, record::access::ConnectionLine, upstream::Pending,
+};
+use std::{io, net::SocketAddr};
 use tokio::time::Instant;
 
 /// Endpoints that a connection is tried at.
@@ -11,6 +13,7 @@ const ATTEMPTS: usize = 4;
 /// A connection to an endpoint.
 pub(super) struct Opened {
     pub(super) server: Io,
+    address: SocketAddr,
     /// Counts against the endpoint while the connection is open.
     _pending: Pending,
 }
@@ -24,9 +27,19 @@ impl AsMut<Io> for Opened {
 /// Serves a client's connection by one to an endpoint.
 pub(super) async fn serve(connection: &Connection, client: &mut Io) {
     match open(connection).await {
-        Some(mut opened) => tunnel::between(client, &mut opened.server).await,
+        Some(opened) => relay(connection, client, opened).await,
         None => broke(client, &io::ErrorKind::ConnectionRefused.into()),
     }
+}
+
+/// Serves a client's connection by one that is open.
+pub(super) async fn relay(connection: &Connection, client: &mut Io, mut opened: Opened) {
+    if let Some(conversation) = &connection.conversation {
+        let mut line = ConnectionLine::begin(conversation, opened.server.record().labels());
+        line.connected(opened.address);
+        client.write_as(line);
+    }
+    tunnel::between(client, &mut opened.server).await;
 }
 
 /// Ends a client's connection for which there is no server: it is reset, as if the server had done so.
@@ -49,7 +62,7 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
             Ok(server) => {
                 let now = Instant::now();
                 candidate.answered(now - start, now);
-                return Some(Opened { server, _pending: pending });
+                return Some(Opened { server, address: candidate.address(), _pending: pending });
             }
             Err(failed) => {
                 candidate.failed(Instant::now());
@@ -59,5 +72,8 @@ pub(super) async fn open(connection: &Connection) -> Option<Opened> {
         }
     }
     worker.reports.report(failure, &plan.object, target.address());
+    if let Some(conversation) = &connection.conversation {
+        conversation.unserved(plan.accepted.labels(), failure);
+    }
     None
 }

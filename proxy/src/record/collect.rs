@@ -56,7 +56,18 @@ impl Metrics {
 
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Metrics { http, route, tcp, refused, resent, handshakes, handshake_latency } = &*self.0;
+        let Metrics {
+            http,
+            route,
+            tcp,
+            refused,
+            resent,
+            handshakes,
+            handshake_latency,
+            refused_requests,
+            lines_lost,
+            access: _,
+        } = &*self.0;
         let to = &mut encoder;
         // Counters are written with the suffix `_total`.
         family(to, "request", "Requests, each attempt at an endpoint", &http.requests)?;
@@ -72,6 +83,9 @@ impl Collector for Families {
         family(to, "tcp_write_bytes", "Bytes written to peers", &tcp.write_bytes)?;
         family(to, "conduit_connections_refused", "Connections closed as soon as they were accepted", refused)?;
         family(to, "conduit_requests_resent", "Requests sent to another endpoint, none reached by the first", resent)?;
+        let help = "Requests refused before their heads were understood";
+        family(to, "conduit_requests_refused", help, refused_requests)?;
+        family(to, "conduit_access_log_lost_lines", "Lines of the access log that found no room", lines_lost)?;
         family(to, "conduit_tls_handshakes", "TLS handshakes with peers of the mesh", handshakes)?;
         let help = "From the start of a TLS handshake with a peer of the mesh to its end, if it succeeded";
         family(to, "conduit_tls_handshake_latency_ms", help, handshake_latency)

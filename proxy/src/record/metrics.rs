@@ -1,6 +1,7 @@
 //! The families of the data plane's metrics.
 
 use super::{
+    access::{AccessLog, Conversation},
     labels::{Direction, Labels},
     series::{Counter, Family, Gauge, Histogram, MAX_SERIES, Room},
 };
@@ -24,6 +25,10 @@ pub struct Metrics {
     pub(crate) resent: Family<Counter>,
     pub(crate) handshakes: Family<Counter>,
     pub(crate) handshake_latency: Family<Histogram>,
+    pub(crate) refused_requests: Family<Counter>,
+    pub(crate) lines_lost: Family<Counter>,
+    /// Where each connection and request is written about, if anywhere.
+    pub(super) access: Option<AccessLog>,
 }
 
 /// How a TLS handshake with a peer of the mesh ended.
@@ -58,10 +63,15 @@ pub(crate) struct TcpFamilies {
 impl Metrics {
     /// Nothing counted yet.
     pub fn new() -> Arc<Self> {
-        Self::with_room(MAX_SERIES)
+        Self::with_room(MAX_SERIES, None)
     }
 
-    pub(crate) fn with_room(series: usize) -> Arc<Self> {
+    /// Nothing counted yet; what is counted is written to `access` as well.
+    pub fn logging(access: Option<AccessLog>) -> Arc<Self> {
+        Self::with_room(MAX_SERIES, access)
+    }
+
+    pub(crate) fn with_room(series: usize, access: Option<AccessLog>) -> Arc<Self> {
         let room = Room::new(series);
         Arc::new(Self {
             http: HttpFamilies::new(&room),
@@ -77,6 +87,9 @@ impl Metrics {
             resent: Family::new(&room),
             handshakes: Family::new(&room),
             handshake_latency: Family::new(&room),
+            refused_requests: Family::new(&room),
+            lines_lost: Family::new(&room),
+            access,
         })
     }
 
@@ -88,7 +101,10 @@ impl Metrics {
             self.http.sweep(now);
             self.route.sweep(now);
             let TcpFamilies { opened, open, closed, read_bytes, write_bytes } = &self.tcp;
-            for counters in [opened, closed, read_bytes, write_bytes, &self.refused, &self.resent, &self.handshakes] {
+            for counters in [opened, closed, read_bytes, write_bytes] {
+                counters.sweep(now);
+            }
+            for counters in [&self.refused, &self.resent, &self.handshakes, &self.refused_requests, &self.lines_lost] {
                 counters.sweep(now);
             }
             open.sweep(now);
@@ -99,6 +115,28 @@ impl Metrics {
     /// Counts a connection that was closed as soon as it was accepted.
     pub(crate) fn connection_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.series(&Labels::direction(direction).and("reason", reason)).increment();
+    }
+
+    /// Counts what was refused before it was a request that could be counted as one, and writes it into the log of its
+    /// connection.
+    pub(crate) fn request_refused(&self, direction: Direction, failure: Failure, log: Option<&Conversation>) {
+        let labels = Labels::direction(direction).and("error", failure.row().code);
+        self.refused_requests.series(&labels).increment();
+        if let Some(conversation) = log {
+            conversation.refused(failure);
+        }
+    }
+
+    /// Writes what there is of the access log, for as long as `within`, and nothing after.
+    pub fn end_log(&self, within: Duration) {
+        if let Some(access) = &self.access {
+            access.end(within);
+        }
+    }
+
+    /// Counts a line of the access log that there was no room for.
+    pub(super) fn line_lost(&self) {
+        self.lines_lost.series(&Labels::default()).increment();
     }
 
     /// Counts a TLS handshake with a peer of the mesh.
@@ -150,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn series_that_nobody_uses_make_room_even_if_the_metrics_are_never_read() {
-        let metrics = Metrics::with_room(5);
+        let metrics = Metrics::with_room(5, None);
         let labels = |dst| Labels::default().and("dst", dst);
         for dst in ["a", "b", "c"] {
             metrics.http.latency.series(&labels(dst));

@@ -6,6 +6,7 @@
 //! Speed: a series is found by its labels once, when a configuration or an endpoint becomes known, and held by pointer
 //! from then on; counting a request is a few uncontended atomic additions.
 
+pub mod access;
 mod collect;
 pub mod labels;
 pub mod metrics;

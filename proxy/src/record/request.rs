@@ -9,6 +9,7 @@
 //! failure, because it waited longer than it was willing to. Both carry `error="canceled"`.
 
 use super::{
+    access::{Ended, RequestLine},
     labels::Labels,
     metrics::HttpFamilies,
     series::{Counter, Histogram},
@@ -16,7 +17,7 @@ use super::{
 use crate::outcome::Failure;
 use conduit_model::{Classification, GrpcOutcome, ResponseClass, Route, classify};
 use http::{HeaderMap, HeaderName, StatusCode};
-use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fmt, net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
 /// By its bytes it would be parsed each time.
@@ -79,8 +80,8 @@ pub(crate) struct RequestRecord {
     status: Option<StatusCode>,
     grpc: GrpcOutcome,
     ended: bool,
-    /// For the access line.
-    what: Option<Box<str>>,
+    /// Where somebody wants to know of it.
+    line: Option<Box<RequestLine>>,
 }
 
 impl HttpSeries {
@@ -104,13 +105,7 @@ impl HttpSeries {
     }
 
     fn resolve(&self, end: End) -> EndSeries {
-        let mut labels = self.labels.and(
-            "classification",
-            match end.classification {
-                Classification::Success => "success",
-                Classification::Failure => "failure",
-            },
-        );
+        let mut labels = self.labels.and("classification", class(end.classification));
         let mut of_latency = self.labels.clone();
         if let Some(status) = end.status {
             let status = if status < OTHER_STATUS { status.to_string() } else { "other".to_owned() };
@@ -143,13 +138,12 @@ impl RouteSeries {
 }
 
 impl RequestRecord {
-    /// Starts the record of a request that takes `route`.
-    /// `what` describes it for the log, and is asked only if that is written.
-    pub(crate) fn start(route: &Rc<RouteSeries>, what: impl FnOnce() -> String) -> Self {
+    /// Starts the record of a request that takes `route`, and is written as `line`.
+    pub(crate) fn start(route: &Rc<RouteSeries>, line: Option<Box<RequestLine>>) -> Self {
         route.series.requests.increment();
         let start = Instant::now();
         Self {
-            what: tracing::enabled!(tracing::Level::DEBUG).then(|| what().into()),
+            line,
             route: route.clone(),
             attempt: None,
             start,
@@ -166,8 +160,11 @@ impl RequestRecord {
     }
 
     /// The request is tried at an endpoint of these series.
-    pub(crate) fn attempt(&mut self, series: &Rc<HttpSeries>) {
+    pub(crate) fn attempt(&mut self, series: &Rc<HttpSeries>, endpoint: SocketAddr) {
         series.requests.increment();
+        if let Some(line) = &mut self.line {
+            line.tried(endpoint);
+        }
         self.attempt = Some(series.clone());
     }
 
@@ -189,6 +186,13 @@ impl RequestRecord {
             (true, None) => GrpcOutcome::Missing,
             (false, None) => GrpcOutcome::NotGrpc,
         };
+    }
+
+    /// Bytes of the response's body have passed.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        if let Some(line) = &mut self.line {
+            line.passed(bytes);
+        }
     }
 
     /// The trailers of the response are here.
@@ -229,20 +233,31 @@ impl RequestRecord {
             (Some(status), Some(Failure::Canceled), grpc) => (judge(status, grpc), grpc),
             (None, _, grpc) | (_, Some(_), grpc) => (Classification::Failure, grpc),
         };
+        let grpc = match grpc {
+            GrpcOutcome::Status(code) => Some(code),
+            GrpcOutcome::NotGrpc | GrpcOutcome::Missing => None,
+        };
         let end = End {
             classification,
             // What is no status comes from traffic, and must not make series without bound.
             status: self.status.map(|status| status.as_u16().min(OTHER_STATUS)),
-            grpc: match grpc {
-                GrpcOutcome::Status(code) => Some(code.min(LARGEST_GRPC_CODE + 1)),
-                GrpcOutcome::NotGrpc | GrpcOutcome::Missing => None,
-            },
+            grpc: grpc.map(|code| code.min(LARGEST_GRPC_CODE + 1)),
             error,
         };
         let now = Instant::now();
-        if let Some(what) = &self.what {
-            let labels = &self.route.series.labels;
-            tracing::debug!(request = %what, ?end, %labels, latency = ?(now - self.start), "request ended");
+        if let Some(line) = &self.line {
+            let ended = Ended {
+                status: self.status.map(|status| status.as_u16()),
+                grpc,
+                classification: class(classification),
+                error,
+                latency: now.saturating_duration_since(self.start),
+            };
+            let route = &self.route.series.labels;
+            match &self.attempt {
+                Some(attempt) => line.ended(ended, &[route, &attempt.labels]),
+                None => line.ended(ended, &[route]),
+            }
         }
         self.route.series.ended(end, self.start, now);
         if let Some(attempt) = &self.attempt {
@@ -260,6 +275,14 @@ impl Drop for RequestRecord {
 impl fmt::Debug for HttpSeries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSeries").field("labels", &self.labels).finish_non_exhaustive()
+    }
+}
+
+/// Value of the label `classification`.
+fn class(classification: Classification) -> &'static str {
+    match classification {
+        Classification::Success => "success",
+        Classification::Failure => "failure",
     }
 }
 
@@ -284,6 +307,8 @@ pub(crate) fn route_index(routes: &[Route], method: &http::Method, path: &str) -
 mod tests {
     use super::*;
     use crate::record::{Metrics, labels::Direction};
+
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 
     fn fixture() -> (Arc<Metrics>, Rc<RouteSeries>, Rc<HttpSeries>) {
         let metrics = Metrics::new();
@@ -310,10 +335,10 @@ mod tests {
     #[test]
     fn a_request_that_took_two_attempts_is_one_for_its_route_and_two_for_endpoints() {
         let (metrics, route, endpoint) = fixture();
-        let mut record = RequestRecord::start(&route, String::new);
-        record.attempt(&endpoint);
+        let mut record = RequestRecord::start(&route, None);
+        record.attempt(&endpoint, ADDRESS);
         record.attempt_failed(Failure::ConnectRefused);
-        record.attempt(&endpoint);
+        record.attempt(&endpoint, ADDRESS);
         record.responded(StatusCode::OK, &headers(&[]));
         record.finish();
         drop(record);
@@ -334,7 +359,7 @@ mod tests {
             (vec![grpc], vec![("grpc-status", "99")], "classification=success status_code=200 grpc_status=other 1"),
         ] {
             let (metrics, route, _) = fixture();
-            let mut record = RequestRecord::start(&route, String::new);
+            let mut record = RequestRecord::start(&route, None);
             record.responded(StatusCode::OK, &headers(&head));
             record.trailers(&headers(&trailers));
             record.finish();
@@ -355,7 +380,7 @@ mod tests {
             assert_eq!(is_grpc(&headers(&[("content-type", content_type)])), expected, "{content_type}");
         }
         let (metrics, route, _) = fixture();
-        let mut record = RequestRecord::start(&route, String::new);
+        let mut record = RequestRecord::start(&route, None);
         record.responded(StatusCode::OK, &headers(&[("content-type", "application/grpc-web+proto")]));
         record.finish();
         assert_eq!(responses(&metrics.route), ["classification=success status_code=200 1"]);
@@ -364,11 +389,11 @@ mod tests {
     #[test]
     fn a_client_that_goes_away_is_a_failure_only_if_it_had_no_answer() {
         let (metrics, route, _) = fixture();
-        drop(RequestRecord::start(&route, String::new));
-        let mut grpc = RequestRecord::start(&route, String::new);
+        drop(RequestRecord::start(&route, None));
+        let mut grpc = RequestRecord::start(&route, None);
         grpc.responded(StatusCode::OK, &headers(&[("content-type", "application/grpc+proto")]));
         drop(grpc);
-        let mut http = RequestRecord::start(&route, String::new);
+        let mut http = RequestRecord::start(&route, None);
         http.responded(StatusCode::OK, &headers(&[]));
         drop(http);
         let expected = [
@@ -383,7 +408,7 @@ mod tests {
     fn a_status_that_http_does_not_have_makes_no_series_of_its_own() {
         let (metrics, route, _) = fixture();
         for status in [200, 777, 778] {
-            let mut record = RequestRecord::start(&route, String::new);
+            let mut record = RequestRecord::start(&route, None);
             record.responded(StatusCode::from_u16(status).unwrap(), &headers(&[]));
             record.finish();
         }
@@ -397,7 +422,7 @@ mod tests {
         let (metrics, route, _) = fixture();
         for _ in 0..2 {
             for status in 100..1000 {
-                let mut record = RequestRecord::start(&route, String::new);
+                let mut record = RequestRecord::start(&route, None);
                 record.responded(StatusCode::from_u16(status).unwrap(), &headers(&[]));
                 record.finish();
             }

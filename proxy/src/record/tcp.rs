@@ -1,6 +1,7 @@
 //! The record of one connection, at either end of the proxy.
 
 use super::{
+    access::ConnectionLine,
     labels::{Labels, Peer},
     metrics::Metrics,
     series::{Counter, Gauge},
@@ -29,6 +30,8 @@ pub(crate) struct TcpSeries {
 pub(crate) struct ConnectionRecord {
     series: Arc<TcpSeries>,
     error: OnceLock<&'static str>,
+    /// Where it is written about: at the end of the proxy where what is not read passes in the clear.
+    line: Option<Box<ConnectionLine>>,
 }
 
 impl TcpSeries {
@@ -61,11 +64,16 @@ impl TcpSeries {
         record
     }
 
+    /// What they are counted under.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// Starts the record of a connection that is open now.
     pub(crate) fn open(self: &Arc<Self>) -> ConnectionRecord {
         self.opened.increment();
         self.open.add(1);
-        ConnectionRecord { series: self.clone(), error: OnceLock::new() }
+        ConnectionRecord { series: self.clone(), error: OnceLock::new(), line: None }
     }
 }
 
@@ -80,9 +88,27 @@ impl ConnectionRecord {
         self.series.write_bytes.add(bytes as u64);
     }
 
+    /// What passes is to be written about from now on, as `line`.
+    pub(crate) fn write_as(&mut self, line: Box<ConnectionLine>) {
+        self.line = Some(line);
+    }
+
+    /// Where what passes has to be shown.
+    pub(crate) fn line(&self) -> Option<&ConnectionLine> {
+        self.line.as_deref()
+    }
+
+    /// What it is counted under.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.series.labels
+    }
+
     /// The connection broke; the first error is the one that is counted.
     pub(crate) fn broke(&self, error: &io::Error) {
         let _ = self.error.set(errno(error));
+        if let Some(line) = &self.line {
+            line.failed(errno(error));
+        }
     }
 }
 

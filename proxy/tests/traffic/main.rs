@@ -2,6 +2,7 @@
 //! another, or both in a row. The original destination is given instead of tracked; all else is as in a pod.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod access;
 mod admission;
 mod calls;
 mod endpoints;
@@ -19,6 +20,7 @@ mod http2_tunnels;
 mod identity;
 mod lifecycle;
 mod metrics;
+mod own_tls;
 mod peers;
 mod resend;
 mod support;

@@ -15,7 +15,10 @@ use conduit_proxy::{
         socket::{Sharing, bind},
     },
     outbound,
-    record::Metrics,
+    record::{
+        Metrics,
+        access::{AccessFormat, AccessLog},
+    },
     tls::TlsStream,
     upstream::{
         directory::{Directory, Held},
@@ -28,11 +31,13 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use prometheus_client::{encoding::text, registry::Registry};
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::Future,
+    io::Write,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
@@ -85,6 +90,47 @@ pub fn endpoint(address: SocketAddr, meshed: bool) -> Endpoint {
     Endpoint { address, workload: workload("web"), proxy }
 }
 
+/// What proxies have written to their access logs.
+#[derive(Clone, Default)]
+pub struct Page(Arc<Mutex<Vec<u8>>>);
+
+thread_local! {
+    /// Where the proxies of this case write.
+    static PAGE: RefCell<Option<Page>> = const { RefCell::new(None) };
+}
+
+/// Has the proxies that are started from now on write an access log as JSON.
+pub fn log() -> Page {
+    let page = Page::default();
+    PAGE.set(Some(page.clone()));
+    page
+}
+
+fn metrics() -> Arc<Metrics> {
+    let page = PAGE.with_borrow(Clone::clone);
+    Metrics::logging(page.map(|page| AccessLog::start(AccessFormat::Json, page).unwrap()))
+}
+
+impl Page {
+    /// Ends the logs of the proxies with these metrics, and takes all that is on the page.
+    pub fn lines(&self, metrics: &[&Arc<Metrics>]) -> Vec<serde_json::Value> {
+        metrics.iter().for_each(|metrics| metrics.end_log(LIMIT));
+        let text = std::mem::take(&mut *self.0.lock().unwrap());
+        text.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An outbound proxy in front of the Service `web.shop`.
 pub struct OutboundProxy {
     pub address: SocketAddr,
@@ -129,7 +175,7 @@ impl OutboundProxy {
         destination.apply_config(Arc::new(outbound));
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
         let address = listener.local_addr().unwrap();
-        let (metrics, (_drain, drained)) = (Metrics::new(), drain::channel());
+        let (metrics, (_drain, drained)) = (metrics(), drain::channel());
         spawn_local(outbound::serve(outbound::Config {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(destination.address()),
@@ -228,7 +274,7 @@ impl InboundProxy {
         }
         let listener = bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap();
         let address = listener.local_addr().unwrap();
-        let (metrics, (drain, drained)) = (Metrics::new(), drain::channel());
+        let (metrics, (drain, drained)) = (metrics(), drain::channel());
         let served = spawn_local(inbound::serve(inbound::Config {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(application),

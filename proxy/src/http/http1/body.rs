@@ -9,6 +9,7 @@ use super::{
     transport::Transport,
     write::WrongLength,
 };
+use crate::outcome::Failure;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use std::{
@@ -31,6 +32,9 @@ pub(crate) enum Body {
 pub(crate) enum Broken {
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What came before there was a request was answered with this.
+    #[error("{}", .1.map_or_else(|| .0.to_string(), |fault| fault.to_string()))]
+    Refused(Failure, Option<Fault>),
     /// What came is not HTTP as it has to be.
     #[error(transparent)]
     Invalid(#[from] Fault),

@@ -148,9 +148,11 @@ async fn refuse<F: Finish + Unpin>(connection: &Connection, fault: Option<Fault>
     let response: Response<ResponseBody<F>> = respond::failure(failure, Answer::Http, "");
     let question = Question { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
     connection.state().reading = Reading::Broken;
-    connection.answer(response, &question).await?;
-    connection.close().await;
-    fault.map_or(Ok(()), |fault| Err(fault.into()))
+    // A client that does not hear it was refused all the same.
+    if connection.answer(response, &question).await.is_ok() {
+        connection.close().await;
+    }
+    Err(Broken::Refused(failure, fault))
 }
 
 /// Answers one request.
