@@ -4,7 +4,8 @@
 //! server gives and no ticket of a client. So a session ends, for new connections, with what it was opened under.
 //!
 //! Credentials take about 4 KB, the configuration for one expected identity less than 1 KB, and each ticket about 2 KB;
-//! `sessions` bounds how many there are, at most half a megabyte together.
+//! `sessions` bounds how many there are, about half a megabyte together. Peers that present and give what is as long as may
+//! be kept make each ticket four times as large.
 
 use super::{
     bundle::TrustBundle,
@@ -14,7 +15,10 @@ use super::{
     tls::{self, Clock},
     verify::{Expected, PeerFault, PeerVerifier, Side, system_time},
 };
-use crate::tls::{TlsStream, handshake};
+use crate::tls::{
+    TlsStream,
+    handshake::{self, Handshaken},
+};
 use conduit_model::{
     SpiffeId, TrustDomain,
     mtls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP},
@@ -238,11 +242,10 @@ impl Credentials {
         let handshake = Box::pin(handshake::connect(stream, config, name, vec![alpn.protocol().to_vec()]));
         let handshaken = timeout(SERVER_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
         let handshaken = handshaken.map_err(TlsError::of)?;
-        self.examine(handshaken.state(), &Expected::Workload(expected.clone()))?;
-        match Alpn::of(handshaken.state())? {
-            agreed if agreed == alpn => handshaken.into_stream().map_err(TlsError::tls),
-            _ => Err(TlsError::NoMeshAlpn),
-        }
+        let state = handshaken.state();
+        let examined = self.examine(state, &Expected::Workload(expected.clone()));
+        let agreed = examined.and_then(|_| if Alpn::of(state)? == alpn { Ok(()) } else { Err(TlsError::NoMeshAlpn) });
+        Ok(settle(handshaken, agreed)?.0)
     }
 
     /// Takes a connection of a peer: the stream, what it carries, and who the peer is.
@@ -257,9 +260,11 @@ impl Credentials {
         let handshake = Box::pin(handshake::accept(stream, self.server.clone()));
         let handshaken = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| TlsError::Timeout)?;
         let handshaken = handshaken.map_err(TlsError::of)?;
-        let peer = self.examine(handshaken.state(), &Expected::AnyOf(self.domain.clone()))?;
-        let alpn = Alpn::of(handshaken.state())?;
-        Ok((handshaken.into_stream().map_err(TlsError::tls)?, alpn, peer))
+        let state = handshaken.state();
+        let examined = self.examine(state, &Expected::AnyOf(self.domain.clone()));
+        let agreed = examined.and_then(|peer| Ok((Alpn::of(state)?, peer)));
+        let (stream, (alpn, peer)) = settle(handshaken, agreed)?;
+        Ok((stream, alpn, peer))
     }
 
     fn client(&self, expected: &SpiffeId) -> Result<ClientConfig, rustls::Error> {
@@ -295,6 +300,21 @@ impl Credentials {
 
     fn now(&self) -> Result<UnixTime, rustls::Error> {
         self.clock.current_time().ok_or(rustls::Error::FailedToGetCurrentTime)
+    }
+}
+
+/// The stream of a handshake with what was found of its peer; one that is none to speak with is told so.
+fn settle<S: AsyncRead + AsyncWrite + Unpin, C: handshake::Connection, T>(
+    handshaken: Handshaken<S, C>,
+    found: Result<T, TlsError>,
+) -> Result<(TlsStream<S>, T), TlsError> {
+    let stream = handshaken.into_stream().map_err(TlsError::tls)?;
+    match found {
+        Ok(found) => Ok((stream, found)),
+        Err(error) => {
+            stream.refuse(error.alert());
+            Err(error)
+        }
     }
 }
 

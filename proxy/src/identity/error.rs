@@ -51,6 +51,16 @@ impl TlsError {
         }
     }
 
+    /// What the peer is told of it (RFC 8446 section 6.2), where the handshake itself was over.
+    pub(super) fn alert(&self) -> AlertDescription {
+        match self {
+            Self::PeerCertificate(CertificateFault::Validity(_)) => AlertDescription::CertificateExpired,
+            Self::PeerCertificate(_) | Self::WrongPeer { .. } => AlertDescription::CertificateUnknown,
+            Self::NoMeshAlpn => AlertDescription::NoApplicationProtocol,
+            Self::OwnCertificateExpired | Self::Handshake(_) | Self::Timeout => AlertDescription::InternalError,
+        }
+    }
+
     /// A handshake that could not begin.
     pub(super) fn tls(error: rustls::Error) -> Self {
         Self::Handshake(io::Error::other(error))

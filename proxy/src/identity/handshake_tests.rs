@@ -3,11 +3,11 @@
 use super::{
     Alpn, Credentials, TlsError,
     fake::{Authority, Impostor, Request, bundle},
-    sessions,
+    refusal, sessions,
 };
 use conduit_model::SpiffeId;
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
-use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{AlertDescription, HandshakeKind, NamedGroup, ProtocolVersion};
 use std::{net::IpAddr, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -259,7 +259,7 @@ async fn a_resumed_session_ends_with_the_certificates_that_it_was_opened_with() 
 }
 
 #[tokio::test]
-async fn a_peer_that_resumes_after_its_certificate_has_expired_is_refused() {
+async fn a_peer_that_resumes_after_its_certificate_has_expired_is_refused_and_told_why() {
     let mesh = Authority::new();
     let mut request = mesh.request("brief");
     request.not_after = mesh.clock.now() + HOUR;
@@ -270,6 +270,8 @@ async fn a_peer_that_resumes_after_its_certificate_has_expired_is_refused() {
     mesh.clock.advance(2 * HOUR);
     // Its own clock stands still, and it takes its certificate for valid.
     let outcome = between(&brief, &lasting).await;
+    let TlsError::Handshake(told) = outcome.client.unwrap_err() else { panic!("it is told by an alert") };
+    assert_eq!(refusal(&told), Some(AlertDescription::CertificateExpired));
     assert_eq!(
         outcome.server.unwrap_err().to_string(),
         "the peer's certificate: expected a certificate that is valid now; it has expired"

@@ -5,8 +5,10 @@
 //! never offered where another is expected. All of it is dropped with the certificate and the bundle that it was made under.
 //!
 //! Everything is bounded, because a proxy may call any number of workloads: the identities by the most recently used, the
-//! tickets of each by number. A ticket is opened only by the proxy that gave it, and only once, so that connections that are
-//! opened side by side need one each: the tickets of a crowded address make room for those of another.
+//! tickets of each by number and length (`crate::tls`). A ticket is opened only by the proxy that gave it, and this side offers
+//! it once (RFC 8446 appendix C.4), so that connections that are opened side by side need one each, and get one each in
+//! return; the tickets of a crowded address make room for those of another. The proxy that gave a ticket remembers nothing
+//! of it: it would open it again for whoever has its secret, until its own key is another.
 
 use conduit_model::SpiffeId;
 use rustls::{
@@ -22,7 +24,7 @@ use std::{
 
 /// Identities whose configuration is kept.
 pub(super) const IDENTITIES: usize = 32;
-/// Tickets of one identity that are kept. A ticket takes about 2 KB: it holds both chains.
+/// Tickets of one identity that are kept. A ticket takes about 2 KB, for it holds both chains, and 8 KB at most.
 pub(super) const TICKETS: usize = 8;
 
 /// The configurations of the identities that were called last.
@@ -50,7 +52,7 @@ impl Configs {
     }
 }
 
-/// The tickets of one expected identity, the oldest first. Each is used once.
+/// The tickets of one expected identity, the oldest first. Each is offered once.
 #[derive(Default)]
 pub(super) struct Tickets(Mutex<VecDeque<(ServerName<'static>, Tls13ClientSessionValue)>>);
 

@@ -10,7 +10,10 @@
 //! came under TLS are written from where they were opened, several records in one write.
 
 use super::io::Io;
-use crate::tls::{MOST_SLICES, buffer::Buffer};
+use crate::tls::{
+    MOST_SLICES,
+    buffer::{Buffer, PLAIN},
+};
 use bytes::{Buf, Bytes};
 use std::{
     future::poll_fn,
@@ -116,10 +119,10 @@ impl Way {
     }
 }
 
-/// Reads into a buffer that is taken only for the read.
+/// Reads into a buffer that is taken only for the read: no more than goes on in one packet.
 fn poll_read(source: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<(Buffer, usize)>> {
     let mut buffer = Buffer::take();
-    let mut unfilled = ReadBuf::new(&mut buffer);
+    let mut unfilled = ReadBuf::new(&mut buffer[..PLAIN]);
     ready!(Pin::new(source).poll_read(cx, &mut unfilled))?;
     let length = unfilled.filled().len();
     Poll::Ready(Ok((buffer, length)))

@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 /// The configurations of a client and of a server that it trusts.
 pub(crate) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    configs_with_chain(1)
+}
+
+/// The same, where the server presents its certificate so many times.
+pub(crate) fn configs_with_chain(certificates: usize) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["peer".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
@@ -20,7 +25,7 @@ pub(crate) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
+        .with_single_cert(vec![cert.der().clone(); certificates], key)
         .unwrap();
     client.enable_secret_extraction = true;
     server.enable_secret_extraction = true;

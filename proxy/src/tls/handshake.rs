@@ -220,8 +220,9 @@ impl Connection for UnbufferedClientConnection {
     }
 
     fn into_session(self) -> Result<(ExtractedSecrets, Session), Error> {
+        let chain = self.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.len()).sum();
         let (secrets, session) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Session::Client(session)))
+        Ok((secrets, Session::client(session, chain)))
     }
 }
 

@@ -9,10 +9,17 @@ use rustls::{
 
 /// Longest message that is put together from several records.
 const LONGEST: usize = 16 * 1024;
+/// Longest ticket that is kept, and longest chain of the peer that is kept with one. A proxy's ticket holds its client's chain:
+/// both are of a few hundred bytes per certificate. Whoever sends more is not resumed with.
+const MOST_KEPT: usize = 4 * 1024;
 
 /// Either side's part of a session that goes on after the handshake.
 pub(crate) enum Session {
-    Client(KernelConnection<ClientConnectionData>),
+    Client {
+        session: KernelConnection<ClientConnectionData>,
+        /// Whether the peer's chain is short enough to be kept with a ticket.
+        keeps_tickets: bool,
+    },
     Server(KernelConnection<ServerConnectionData>),
 }
 
@@ -29,23 +36,39 @@ pub(super) enum Asked {
 }
 
 impl Session {
+    /// A client's, whose server has presented certificates of `chain` bytes.
+    pub(super) fn client(session: KernelConnection<ClientConnectionData>, chain: usize) -> Self {
+        Self::Client { session, keeps_tickets: chain <= MOST_KEPT }
+    }
+
+    /// Takes a ticket, or lets go of it: a client need not keep any (RFC 8446 section 4.6.1).
+    fn ticket(&mut self, body: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Client { session, keeps_tickets: true } if body.len() <= MOST_KEPT => {
+                session.handle_new_session_ticket(body)
+            }
+            Self::Client { .. } => Ok(()),
+            Self::Server(_) => Err(inappropriate(HandshakeType::NewSessionTicket)),
+        }
+    }
+
     fn next_inbound(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
         match self {
-            Self::Client(session) => session.update_rx_secret(),
+            Self::Client { session, .. } => session.update_rx_secret(),
             Self::Server(session) => session.update_rx_secret(),
         }
     }
 
     fn next_outbound(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
         match self {
-            Self::Client(session) => session.update_tx_secret(),
+            Self::Client { session, .. } => session.update_tx_secret(),
             Self::Server(session) => session.update_tx_secret(),
         }
     }
 
     fn suite(&self) -> Result<&'static Tls13CipherSuite, Error> {
         let suite = match self {
-            Self::Client(session) => session.negotiated_cipher_suite(),
+            Self::Client { session, .. } => session.negotiated_cipher_suite(),
             Self::Server(session) => session.negotiated_cipher_suite(),
         };
         tls13(suite)
@@ -64,6 +87,11 @@ impl Session {
 /// A suite of TLS 1.3: there is no other version here.
 pub(super) fn tls13(suite: SupportedCipherSuite) -> Result<&'static Tls13CipherSuite, Error> {
     suite.tls13().ok_or(Error::General("expected a cipher suite of TLS 1.3".into()))
+}
+
+fn inappropriate(got_type: HandshakeType) -> Error {
+    let expect_types = vec![HandshakeType::NewSessionTicket, HandshakeType::KeyUpdate];
+    Error::InappropriateHandshakeMessage { expect_types, got_type }
 }
 
 impl Messages {
@@ -91,11 +119,9 @@ impl Messages {
             let length = u32::from_be_bytes([0, high, middle, low]) as usize;
             let Some((body, after)) = body.split_at_checked(length) else { break };
             rest = after;
-            match (HandshakeType::from(kind), &mut *session) {
-                (HandshakeType::NewSessionTicket, Session::Client(session)) => {
-                    session.handle_new_session_ticket(body)?
-                }
-                (HandshakeType::KeyUpdate, session) => {
+            match HandshakeType::from(kind) {
+                HandshakeType::NewSessionTicket => session.ticket(body)?,
+                HandshakeType::KeyUpdate => {
                     // What follows it is under the next key, and so in the next record (RFC 8446 section 5.1).
                     if !rest.is_empty() {
                         return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into());
@@ -107,12 +133,7 @@ impl Messages {
                     }
                     *opener = Opener::new(session.suite()?, session.next_inbound()?)?;
                 }
-                (got_type, _) => {
-                    return Err(Error::InappropriateHandshakeMessage {
-                        expect_types: vec![HandshakeType::NewSessionTicket, HandshakeType::KeyUpdate],
-                        got_type,
-                    });
-                }
+                got_type => return Err(inappropriate(got_type)),
             }
         }
         if !rest.is_empty() {

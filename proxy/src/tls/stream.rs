@@ -7,11 +7,13 @@
 //! Both directions are polled by one task: reading may write what is left to be written, and then wakes who reads.
 
 use super::{
+    buffer,
     messages::{Asked, Messages, Session, tls13},
     received::{MOST_SLICES, Opened, Received},
     record::{MOST_PLAIN, Opener, Sealer},
     sealed::Sealed,
 };
+use futures::FutureExt;
 use rustls::{
     AlertDescription, ContentType, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, PeerMisbehaved,
     SupportedCipherSuite, crypto::cipher::OutboundChunks,
@@ -22,10 +24,8 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Bytes that are sealed before they are written, at most.
-const MOST_AT_ONCE: usize = 4 * MOST_PLAIN;
 /// Records in a row without data that a peer may send: what else it has to say is little, and costs more than it.
 const MOST_WITHOUT_DATA: u8 = 32;
 
@@ -148,7 +148,7 @@ impl<S> TlsStream<S> {
 
     /// Seals what `bytes` start with: how many of them.
     fn seal(&mut self, bytes: OutboundChunks<'_>) -> Result<usize, Error> {
-        let (mut rest, _) = bytes.split_at(MOST_AT_ONCE);
+        let (mut rest, _) = bytes.split_at(buffer::PLAIN);
         let length = rest.len();
         while !rest.is_empty() {
             if self.sealer.is_worn() {
@@ -233,6 +233,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         self.ended = true;
         self.received.end();
         self.broken = Some(Box::new(error));
+    }
+
+    /// Ends a connection of whose peer it turned out after the handshake that it is none to speak with: says why, as far as
+    /// that can be written at once.
+    pub(crate) fn refuse(mut self, why: AlertDescription) {
+        if self.alert(FATAL, why).is_ok() {
+            let _ = self.flush().now_or_never();
+        }
     }
 
     /// Takes no more than can be sealed while nothing is left to be written.

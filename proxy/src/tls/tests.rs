@@ -2,7 +2,10 @@
 
 use super::{TlsStream, buffer, fake, handshake};
 use futures::FutureExt;
-use rustls::{AlertDescription, ClientConfig, ContentType, Error, ServerConfig};
+use rustls::{
+    AlertDescription, ClientConfig, ContentType, Error, ServerConfig,
+    client::{ClientSessionMemoryCache, ClientSessionStore, Resumption},
+};
 use rustls_pki_types::ServerName;
 use std::{io, sync::Arc};
 use tokio::{
@@ -242,6 +245,35 @@ async fn messages_that_only_a_handshake_has_are_refused_and_so_is_a_flood_of_tho
     }
     client.flush().await.unwrap();
     assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_refused_after_its_handshake_is_told_why() {
+    let (client, mut server) = streams().await;
+    client.refuse(AlertDescription::CertificateExpired);
+    let error = server.read_u8().await.unwrap_err();
+    assert_eq!(tls_error(&error), &Error::AlertReceived(AlertDescription::CertificateExpired));
+}
+
+#[tokio::test]
+async fn a_ticket_is_kept_unless_it_or_the_chain_of_who_gives_it_is_too_long() {
+    for (ticket, certificates, is_kept) in [(1000, 1, true), (5000, 1, false), (1000, 40, false)] {
+        let (near, far) = duplex(64 * 1024);
+        let (mut client, mut server) = fake::configs_with_chain(certificates);
+        let store = Arc::new(ClientSessionMemoryCache::new(8));
+        Arc::make_mut(&mut client).resumption = Resumption::store(store.clone());
+        Arc::make_mut(&mut server).send_tls13_tickets = 0;
+        let client = handshake::connect(near, client, name(), Vec::new());
+        let (client, server) = join!(client, handshake::accept(far, server));
+        let (mut client, mut server) = (client.unwrap().into_stream().unwrap(), server.unwrap().into_stream().unwrap());
+        // NewSessionTicket: lifetime, what is added to its age, a nonce, the ticket, no extensions (RFC 8446 section 4.6.1).
+        let [high, low] = u16::to_be_bytes(ticket);
+        let body = [&[0, 0, 1, 0, 0, 0, 0, 0, 1, 7, high, low][..], &vec![5; ticket.into()], &[0, 0]].concat();
+        let [high, low] = u16::to_be_bytes(body.len().try_into().unwrap());
+        server.say(ContentType::Handshake, &[&[4, 0, high, low][..], &body].concat());
+        talk_a_little(&mut client, &mut server).await;
+        assert_eq!(store.take_tls13_ticket(&name()).is_some(), is_kept, "{ticket} bytes, {certificates} certificates");
+    }
 }
 
 #[tokio::test]
