@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{outcome::Failure, record::request::RequestRecord};
 use bytes::Bytes;
+use h2::Reason;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -247,7 +248,13 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) enum ResponseBody<F> {
     Empty,
-    Streamed { incoming: Incoming, record: RequestRecord, held: Option<F> },
+    /// None, because the server reset its stream: to a client of HTTP/2 the reset is the answer, and there is no head either.
+    Reset(Reason),
+    Streamed {
+        incoming: Incoming,
+        record: RequestRecord,
+        held: Option<F>,
+    },
 }
 
 impl<F: Finish> ResponseBody<F> {
@@ -303,14 +310,14 @@ impl<F: Finish + Unpin> Body for ResponseBody<F> {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Reset(_) => true,
             Self::Streamed { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Reset(_) => SizeHint::with_exact(0),
             Self::Streamed { incoming, .. } => incoming.size_hint(),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) const RESET_UNSEEN: usize = 200;
 /// requests. Beyond it the connection is closed (ENHANCE_YOUR_CALM): each of them is work for the application as well.
 pub(crate) const GIVEN_UP: usize = 500;
 
-/// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side. What bounds the throughput of one stream
+/// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side, while not too many bodies wait for theirs. What bounds the throughput of one stream
 /// at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 
@@ -51,7 +51,7 @@ pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The same for a connection to a server, and for one of a peer. Many clients share it, and one that does not read its
 /// response, or whose request the application does not read, must not keep the others from theirs; so it is far larger than
-/// the window of one stream, and those bound the memory.
+/// the window of one stream. Those bound the memory, and shrink where many bodies wait (`http2/windows.rs`).
 pub(crate) const SHARED_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// What small frames of HTTP/2 bodies that nobody has read yet may take in a connection beside their bytes, which is all

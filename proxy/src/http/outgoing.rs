@@ -5,6 +5,7 @@ use super::{
     headers,
     incoming::{Incoming, Informer},
 };
+use h2::Reason;
 use http::{Method, Request, Response, Version, request::Parts};
 
 /// The request, and what it takes to send it again.
@@ -15,6 +16,8 @@ pub(crate) struct Outgoing {
     first: Option<RequestBody>,
     replay: Replay,
     informer: Option<Informer>,
+    /// Why the server reset its stream, where it did that instead of answering.
+    reset: Option<Reason>,
 }
 
 impl Outgoing {
@@ -22,7 +25,7 @@ impl Outgoing {
         let (head, body) = request.into_parts();
         let informer = body.informer();
         let (first, replay) = Replay::of(body);
-        Self { head, first: Some(first), replay, informer }
+        Self { head, first: Some(first), replay, informer, reset: None }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -61,6 +64,16 @@ impl Outgoing {
         {
             informer.inform(&response);
         }
+    }
+
+    /// The server has reset the request's stream instead of answering. It may have seen the request, which is not sent again.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.reset = Some(reason);
+    }
+
+    /// Why the server reset the request's stream, if that is how the last sending of it ended.
+    pub(crate) fn was_reset(&self) -> Option<Reason> {
+        self.reset
     }
 
     /// The request has been answered, and will not be sent again.

@@ -3,6 +3,7 @@
 use super::body::ResponseBody;
 use crate::outcome::Failure;
 use conduit_model::settings::ERROR_HEADER;
+use h2::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 /// [`ERROR_HEADER`] as a name.
@@ -35,6 +36,14 @@ pub(crate) fn failure<F>(failure: Failure, answer: Answer, object: &str) -> Resp
             headers.insert("grpc-message", HeaderValue::from_static(row.code));
         }
     }
+    response
+}
+
+/// What stands for a response where the server has reset the stream of an HTTP/2 request instead of answering, for this reason:
+/// the client sees the same reset, and no head. Versions are kept, so that no other client can meet it.
+pub(crate) fn reset<F>(reason: Reason) -> Response<ResponseBody<F>> {
+    let mut response = Response::new(ResponseBody::Reset(reason));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
     response
 }
 

@@ -56,7 +56,14 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     // What comes back.
     let (mut response, lease) = match sent {
         Ok(answered) => answered,
-        Err(failure) => return closing(&connection, version, failed(&connection, record, failure, answer)),
+        Err(failure) => {
+            let Some(reason) = request.was_reset() else {
+                return closing(&connection, version, failed(&connection, record, failure, answer));
+            };
+            connection.worker.reports.report(failure, &connection.worker.object(), connection.application.address());
+            record.fail(failure);
+            return respond::reset(reason);
+        }
     };
     request.settle();
     record.responded(response.status(), response.headers());

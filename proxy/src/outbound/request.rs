@@ -64,7 +64,12 @@ pub(super) async fn serve(connection: Rc<Connection>, mut request: Request<Incom
     // To whom, and once more if it did not arrive.
     let Answered { mut response, held } = match attempts(&connection, &mut record, &mut request).await {
         Ok(answered) => answered,
-        Err(failure) => return fail(&connection, &plan, record, failure, answer),
+        Err(failure) => {
+            let Some(reason) = request.was_reset() else { return fail(&connection, &plan, record, failure, answer) };
+            connection.worker.reports.report(failure, &plan.object, connection.target.address());
+            record.fail(failure);
+            return respond::reset(reason);
+        }
     };
 
     // What comes back.

@@ -160,6 +160,10 @@ pub(super) async fn send(
             Err(Unanswered::NeverProcessed) => {}
             Err(Unanswered::RequestBroken) => return Err(Failure::RequestBroken),
             Err(Unanswered::Invalid) => return Err(Failure::ResponseInvalid),
+            Err(Unanswered::Reset(reason)) => {
+                outgoing.reset(reason);
+                return Err(Failure::ResponseBroken);
+            }
             Err(Unanswered::Broken) => return Err(Failure::ResponseBroken),
         }
     }

@@ -5,6 +5,7 @@ use crate::{calls::*, support::*};
 use bytes::Bytes;
 use conduit_model::Protocol;
 use h2::Reason;
+use std::{cell::Cell, rc::Rc};
 
 #[test]
 fn a_server_that_answers_before_it_has_read_all_is_heard_and_its_connection_goes_on() {
@@ -199,6 +200,66 @@ fn a_server_that_resets_a_call_is_heard_by_the_client_with_its_reason_and_counts
             for metrics in [&outbound.metrics, &inbound.metrics] {
                 let labels = ["classification=\"failure\"", "error=\"response-broken\""];
                 wait_for(metrics, "response_total", &labels, 1.0).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_that_resets_a_call_before_its_answer_is_heard_by_the_client_with_its_reason_and_is_not_asked_again() {
+    run(async {
+        for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR, Reason::ENHANCE_YOUR_CALM, Reason::NO_ERROR] {
+            let calls = Rc::new(Cell::new(0));
+            let count = calls.clone();
+            let application = grpc_server(move |mut call| {
+                count.set(count.get() + 1);
+                async move {
+                    assert!(call.messages.next().await.unwrap().is_some());
+                    call.answer.send_reset(reason);
+                }
+            })
+            .await;
+            let (outbound, inbound) = chain(application, Protocol::Grpc);
+            let mut begun = Client::to(outbound.address).await.begin(&[]).await;
+            send(&mut begun.questions, b"read").await.unwrap();
+            assert_eq!(begun.response.await.unwrap_err().reason(), Some(reason));
+            assert_eq!(calls.get(), 1);
+            for metrics in [&outbound.metrics, &inbound.metrics] {
+                let labels = ["classification=\"failure\"", "error=\"response-broken\""];
+                wait_for(metrics, "response_total", &labels, 1.0).await;
+                assert_eq!(sum(metrics, "response_total", &["status_code=\"200\""]), 0.0, "there was no answer");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_call_that_a_server_refuses_unseen_is_answered_by_another() {
+    run(async {
+        let refused = Rc::new(Cell::new(0));
+        let count = refused.clone();
+        let refuses = grpc_server(move |mut call| {
+            count.set(count.get() + 1);
+            async move { call.answer.send_reset(Reason::REFUSED_STREAM) }
+        })
+        .await;
+        let serves = grpc_server(|mut call| async move {
+            call.answer.send_response(answer(&[("grpc-status", "0")]), true).unwrap();
+        })
+        .await;
+        let serving = InboundProxy::before(serves, Protocol::Grpc);
+        let refusing = serving.beside(refuses, Protocol::Grpc);
+        for endpoints in [
+            [endpoint(refuses, false), endpoint(serves, false)],
+            [endpoint(refusing.address, true), endpoint(serving.address, true)],
+        ] {
+            refused.set(0);
+            // Which is tried first is chance.
+            while refused.get() == 0 {
+                let identity = serving.authority.identity("client");
+                let outbound = OutboundProxy::meshed(Protocol::Grpc, &endpoints, identity);
+                let begun = Client::to(outbound.address).await.begin(&[]).await;
+                assert_eq!(begun.response.await.unwrap().headers()["grpc-status"], "0");
             }
         }
     });

@@ -169,6 +169,56 @@ fn clients_that_take_no_byte_of_many_answers_do_not_stop_another_and_hold_no_mor
 }
 
 #[test]
+fn the_more_answers_nobody_takes_the_less_is_held_of_each() {
+    const ANSWERS: u32 = 400;
+    const SIZE: usize = 256 * 1024;
+    run(async {
+        let sent = Rc::new(Cell::new(0));
+        let count = sent.clone();
+        // It counts what windows let it send, and nothing that waits for them.
+        let application = server(move |stream, _| {
+            let count = count.clone();
+            async move {
+                let mut connection =
+                    h2::server::Builder::new().max_concurrent_streams(1000).handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let count = count.clone();
+                    let mut body: h2::SendStream<Bytes> = respond.send_response(Response::new(()), false).unwrap();
+                    tokio::task::spawn_local(async move {
+                        body.reserve_capacity(SIZE);
+                        let mut left = SIZE;
+                        while let Some(Ok(room)) = std::future::poll_fn(|cx| body.poll_capacity(cx)).await {
+                            let room = room.min(left);
+                            count.set(count.get() + room);
+                            left -= room;
+                            body.send_data(vec![0; room].into(), left == 0).unwrap();
+                        }
+                    });
+                }
+            }
+        })
+        .await;
+        let (outbound, _inbound) = chain(application, Protocol::Http2);
+        // SETTINGS_INITIAL_WINDOW_SIZE
+        let mut raw = Raw::connect(outbound.address, &[0, 4, 0, 0, 0, 0]).await;
+        for i in 0..ANSWERS {
+            raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * i + 1, &get("/", &[]))).await;
+            raw.next_of(HEADERS).await;
+        }
+        let all = ANSWERS as usize * SIZE;
+        // Both proxies hold something of each.
+        assert!(sent.get() < all / 2, "{} of {all} bytes are on their way to nobody", sent.get());
+        // Once nobody waits any more, whole windows are given again.
+        drop(raw);
+        wait_for(&outbound.metrics, "response_total", &["error=\"canceled\""], f64::from(ANSWERS)).await;
+        sent.set(0);
+        let mut client = http2_client(outbound.address).await;
+        let body = client.send_request(request("/")).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), SIZE);
+    });
+}
+
+#[test]
 fn a_connection_on_which_nothing_can_be_understood_is_closed_in_words() {
     run(async {
         for (which, address, _held) in proxies().await {

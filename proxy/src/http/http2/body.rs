@@ -3,7 +3,7 @@
 use super::{
     client::State,
     inform::{Informations, Informer},
-    reset,
+    reset, windows,
 };
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -77,6 +77,7 @@ impl Streamed {
     fn release(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         if taken > 0 {
+            windows::waits_no_more();
             self.count(|stalled| stalled - 1);
             // The only error is that the stream is closed, and then there is nobody to be told.
             let _ = self.stream.flow_control().release_capacity(taken);
@@ -113,6 +114,7 @@ impl Body for Streamed {
                 Some(Ok(piece)) if piece.is_empty() => {}
                 Some(Ok(piece)) => {
                     self.taken = piece.len();
+                    windows::waits();
                     self.count(|stalled| stalled + 1);
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }

@@ -5,6 +5,7 @@ use super::{
     pump::{Pump, Stopped},
     reset,
     watch::Watch,
+    windows::Window,
     wire::wire,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 use bytes::Bytes;
 use futures::FutureExt;
 use h2::{
-    SendStream,
+    Reason, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
 };
 use http::{Request, Response, StatusCode};
@@ -70,7 +71,9 @@ pub(crate) enum Unanswered {
     RequestBroken,
     /// What the server sent is not HTTP/2.
     Invalid,
-    /// The server reset it, or the connection broke.
+    /// The server reset it, for this reason.
+    Reset(Reason),
+    /// The connection broke.
     Broken,
 }
 
@@ -92,8 +95,9 @@ pub(crate) async fn open(
     server: Server,
 ) -> Result<(Requests, impl Future<Output = Result<(), Ended>>), h2::Error> {
     let (wire, outlet) = wire(io);
+    let mut window = Window::new();
     let (sender, mut connection) = Builder::new()
-        .initial_window_size(limits::STREAM_WINDOW)
+        .initial_window_size(window.size())
         .initial_connection_window_size(limits::SHARED_CONNECTION_WINDOW)
         .initial_max_send_streams(FIRST_STREAMS)
         .max_header_list_size(limits::HEAD as u32)
@@ -118,6 +122,7 @@ pub(crate) async fn open(
             state.ended.set(true);
             return Poll::Ready(Err(Ended::Silent));
         }
+        window.adapt(|size| connection.set_initial_window_size(size));
         let ended = connection.poll_unpin(cx).map_err(Ended::Broken);
         state.ended.set(ended.is_ready());
         state.most_streams.set(connection.max_concurrent_send_streams());
@@ -276,13 +281,13 @@ impl Drop for Exchange {
 
 impl Unanswered {
     fn of(error: &h2::Error) -> Self {
-        let gone_away = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-        if error.reason() == Some(h2::Reason::REFUSED_STREAM) || gone_away {
-            Self::NeverProcessed
-        } else if error.is_library() {
-            Self::Invalid
-        } else {
-            Self::Broken
+        let gone_away = error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+        match error.reason() {
+            Some(Reason::REFUSED_STREAM) => Self::NeverProcessed,
+            _ if gone_away => Self::NeverProcessed,
+            _ if error.is_library() => Self::Invalid,
+            Some(reason) if error.is_reset() && error.is_remote() => Self::Reset(reason),
+            _ => Self::Broken,
         }
     }
 }

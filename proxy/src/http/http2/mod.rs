@@ -7,7 +7,8 @@
 //! its own, because the answer may wait for it, or it for the answer.
 //!
 //! Nothing is buffered beyond the windows in [`super::limits`]: a piece of a body gives its room in the window back when
-//! whoever takes the body asks for the next one, and that is when the other connection had room for it ([`pump`]).
+//! whoever takes the body asks for the next one, and that is when the other connection had room for it ([`pump`]). Where many
+//! bodies wait, windows shrink ([`windows`]).
 //!
 //! A stream that one side resets is reset at the other, with the same reason where there is one ([`reset`]). Versions are
 //! kept end to end, and so a tunnel (CONNECT, RFC 9113 section 8.5 and RFC 8441) is a request like any other, whose bodies go
@@ -20,6 +21,7 @@ mod pump;
 mod reset;
 mod server;
 mod watch;
+mod windows;
 mod wire;
 
 pub(crate) use body::Streamed;

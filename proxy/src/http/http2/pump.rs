@@ -1,5 +1,6 @@
 //! Sending a body in an HTTP/2 stream, as fast as the peer takes it and no faster.
 
+use super::windows;
 use crate::http::{body::RequestBodyError, incoming::Broken};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -24,7 +25,7 @@ pub(super) struct Pump<B> {
 pub(super) enum Stopped {
     /// The peer does not want it, for this reason, or is gone.
     ByPeer(Reason),
-    /// The body broke off, which the peer has been told.
+    /// The body broke off, or would have been one too many to wait, which the peer has been told.
     Broken,
 }
 
@@ -55,9 +56,14 @@ where
     /// Sends the piece that is held.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         while self.held.is_some() && self.stream.capacity() == 0 {
-            match ready!(self.stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(GONE)),
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(GONE)),
+                Poll::Pending if windows::are_full() => {
+                    self.stream.send_reset(Reason::ENHANCE_YOUR_CALM);
+                    return Poll::Ready(Err(Stopped::Broken));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(match self.held.take() {

@@ -5,6 +5,7 @@ use super::{
     inform::Informations,
     pump::{Pump, Stopped},
     reset,
+    windows::Window,
     wire::{Outlet, Wire, wire},
 };
 use crate::{
@@ -87,8 +88,9 @@ where
     let going_away = async {
         select(pin!(going_away), pin!(drain.draining())).await;
     };
-    let ended = match handshake(wire, client, &outlet).await {
-        Ok(connection) => drive(connection, &outlet, request, going_away.boxed_local()).await,
+    let window = Window::new();
+    let ended = match handshake(wire, client, &window, &outlet).await {
+        Ok(connection) => drive(connection, window, &outlet, request, going_away.boxed_local()).await,
         Err(error) => Err(error),
     };
     if !ended.as_ref().is_err_and(h2::Error::is_io) {
@@ -97,14 +99,19 @@ where
     ended
 }
 
-async fn handshake(wire: Wire, client: Client, outlet: &Outlet) -> Result<Connection<Wire, Bytes>, h2::Error> {
-    let window = match client {
+async fn handshake(
+    wire: Wire,
+    client: Client,
+    window: &Window,
+    outlet: &Outlet,
+) -> Result<Connection<Wire, Bytes>, h2::Error> {
+    let of_all = match client {
         Client::Proxy => limits::SHARED_CONNECTION_WINDOW,
         Client::Application => limits::CONNECTION_WINDOW,
     };
     let mut handshake = Builder::new()
-        .initial_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(window)
+        .initial_window_size(window.size())
+        .initial_connection_window_size(of_all)
         .max_concurrent_streams(limits::STREAMS)
         .max_header_list_size(limits::HEAD as u32)
         .max_send_buffer_size(limits::SEND_BUFFER)
@@ -124,6 +131,7 @@ async fn handshake(wire: Wire, client: Client, outlet: &Outlet) -> Result<Connec
 /// Drives the connection until it has ended. What it carries then ends with it.
 async fn drive<S, R, F>(
     mut connection: Connection<Wire, Bytes>,
+    mut window: Window,
     outlet: &Outlet,
     request: S,
     going_away: LocalBoxFuture<'_, ()>,
@@ -138,6 +146,7 @@ where
     all.push(Going::Away { told: going_away });
     let (mut answered, mut given_up) = (0, 0);
     poll_fn(|cx| {
+        window.adapt(|size| connection.set_initial_window_size(size));
         loop {
             // What is answered by now is in what the connection writes next.
             let mut again = false;
@@ -260,7 +269,7 @@ where
     }
 }
 
-/// Sends the head of a response; what sends its body, if there is one.
+/// Sends the head of a response, or the reset that stands for it; what sends its body, if there is one.
 fn respond_with<F>(
     respond: &mut SendResponse<Bytes>,
     response: Response<ResponseBody<F>>,
@@ -269,6 +278,10 @@ where
     F: Finish + Unpin,
 {
     let (head, body) = response.into_parts();
+    if let ResponseBody::Reset(reason) = body {
+        respond.send_reset(reason);
+        return None;
+    }
     let last = body.is_end_stream();
     match respond.send_response(Response::from_parts(head, ()), last) {
         Ok(stream) => (!last).then(|| Pump::new(body, stream)),
