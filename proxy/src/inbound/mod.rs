@@ -33,12 +33,14 @@ use crate::{
     record::{
         Metrics,
         access::Conversation,
+        detection::{By, Carries},
         labels::{Direction, Labels, NoTls},
     },
     upstream::{Connector, own::Own},
 };
 use admit::{Client, Permit};
 use application::Application;
+use conduit_model::Protocol;
 use handshake::Handshaken;
 use opening::{Expected, Opening};
 use port::{ClientSeries, Port, Secured};
@@ -50,7 +52,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use worker::Worker;
 
 /// What a worker needs to serve inbound connections.
@@ -184,26 +186,28 @@ async fn begin(
             unserved(port.client(&Secured::Not(NoTls::NotFromRemote)).accepted.labels(), *failure)
         })
     };
+    let start = Instant::now();
     let decided = opening::decide(&stream, expected, open);
     let opening = drain::unless_silent(worker.drain.clone(), worker.detect_timeout, decided).await?;
     let not_secured = |stream, why| {
         let series = port.client(&Secured::Not(why));
         Io::from(Counted::new(stream, series.accepted.open()))
     };
-    let (why, service) = match opening {
+    let looked = (!opening::is_http(port.protocol)).then(|| start.elapsed());
+    let (why, service, by, carries) = match opening {
         Ok(Opening::Mesh) => {
-            let secured = secured(worker, port, stream, from).await;
+            let secured = secured(worker, port, stream, from, looked).await;
             if secured.is_none() {
                 let series = port.client(&Secured::Not(NoTls::HandshakeFailed));
                 unserved(series.accepted.labels(), Failure::TlsFailed);
             }
             return secured;
         }
-        Ok(Opening::Http1) => (NoTls::NotFromRemote, Service::Http1),
-        Ok(Opening::Http2) => (NoTls::NotFromRemote, Service::Http2),
-        Ok(Opening::Bytes(permit)) => (NoTls::NotFromRemote, Service::Bytes(permit)),
-        Ok(Opening::Opened(server)) => (NoTls::NotFromRemote, Service::Opened(server)),
-        Ok(Opening::Tls(permit)) => (NoTls::NotMeshTls, Service::Bytes(permit)),
+        Ok(Opening::Http1) => (NoTls::NotFromRemote, Service::Http1, By::FirstBytes, Carries::Http1),
+        Ok(Opening::Http2) => (NoTls::NotFromRemote, Service::Http2, By::FirstBytes, Carries::Http2),
+        Ok(Opening::Bytes(permit, by)) => (NoTls::NotFromRemote, Service::Bytes(permit), by, Carries::Opaque),
+        Ok(Opening::Opened(server, by)) => (NoTls::NotFromRemote, Service::Opened(server), by, Carries::Opaque),
+        Ok(Opening::Tls(permit)) => (NoTls::NotMeshTls, Service::Bytes(permit), By::FirstBytes, Carries::Tls),
         Ok(Opening::Refused(failure)) => {
             worker.reports.report(failure, &worker.refuser(port), application.address());
             worker.metrics.connection_refused(Direction::Inbound, "tls_required");
@@ -217,11 +221,20 @@ async fn begin(
             return None;
         }
     };
+    // What is declared is believed, and looked at all the same: a peer would say so.
+    let by = if port.protocol == Protocol::Detect { by } else { By::Declared };
+    worker.metrics.detection.classified(Direction::Inbound, by, carries, looked);
     Some((not_secured(stream, why), Client::Unverified(from), service))
 }
 
 /// Takes the connection of a peer, which has said what it carries.
-async fn secured(worker: &Worker, port: &Port, stream: TcpStream, from: IpAddr) -> Option<(Io, Client, Service)> {
+async fn secured(
+    worker: &Worker,
+    port: &Port,
+    stream: TcpStream,
+    from: IpAddr,
+    looked: Option<Duration>,
+) -> Option<(Io, Client, Service)> {
     let handshake = worker.handshakes.accept(stream, from, |peer| {
         let secured = match peer {
             Some(peer) => Secured::By(peer.id().clone()),
@@ -230,11 +243,12 @@ async fn secured(worker: &Worker, port: &Port, stream: TcpStream, from: IpAddr) 
         port.client(&secured).accepted.clone()
     });
     let Handshaken { io, alpn, peer } = handshake.await?;
-    let service = match alpn {
-        Alpn::Http1 => Service::Http1,
-        Alpn::Http2 => Service::Http2,
-        Alpn::Tcp => Service::Bytes(admit::peer(&peer)),
+    let (service, carries) = match alpn {
+        Alpn::Http1 => (Service::Http1, Carries::Http1),
+        Alpn::Http2 => (Service::Http2, Carries::Http2),
+        Alpn::Tcp => (Service::Bytes(admit::peer(&peer)), Carries::Opaque),
     };
+    worker.metrics.detection.classified(Direction::Inbound, By::Peer, carries, looked);
     Some((io, Client::Peer(peer), service))
 }
 

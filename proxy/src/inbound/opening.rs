@@ -12,6 +12,7 @@ use crate::{
         speaker::{FirstWords, first_words},
     },
     outcome::Failure,
+    record::detection::By,
 };
 use conduit_model::{Admission, Protocol};
 use std::{io, time::Duration};
@@ -26,11 +27,11 @@ pub(super) enum Opening {
     Http1,
     Http2,
     /// With bytes that are not read.
-    Bytes(Permit),
+    Bytes(Permit, By),
     /// With the application's own TLS, which is not read either.
     Tls(Permit),
     /// With bytes that are not read, on a connection to the application that is open already.
-    Opened(Io),
+    Opened(Io, By),
     /// Not at all.
     Refused(Failure),
 }
@@ -120,7 +121,8 @@ async fn serving(
         Detected::Protocol(Protocol::Http1) if read => return Ok(Opening::Http1),
         Detected::Protocol(Protocol::Http2 | Protocol::Grpc) if read => return Ok(Opening::Http2),
         Detected::Protocol(Protocol::Tls) | Detected::UnfinishedHello => return Ok(Opening::Tls(permit)),
-        Detected::Protocol(_) | Detected::Unfinished => return Ok(Opening::Bytes(permit)),
+        Detected::Protocol(_) => return Ok(Opening::Bytes(permit, By::FirstBytes)),
+        Detected::Unfinished => return Ok(Opening::Bytes(permit, By::Nothing)),
         Detected::Silence => {}
     }
     let mut opened = open(permit).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -129,13 +131,16 @@ async fn serving(
         FirstWords::Client(Detected::Mesh) => Opening::Mesh,
         FirstWords::Client(Detected::Protocol(Protocol::Http1)) if read => Opening::Http1,
         FirstWords::Client(Detected::Protocol(Protocol::Http2)) if read => Opening::Http2,
-        FirstWords::Client(_) | FirstWords::Server | FirstWords::ServerGaveUp => return Ok(Opening::Opened(opened)),
+        FirstWords::Client(Detected::Protocol(_)) => return Ok(Opening::Opened(opened, By::FirstBytes)),
+        FirstWords::Server => return Ok(Opening::Opened(opened, By::ServerFirst)),
+        FirstWords::Client(_) | FirstWords::ServerGaveUp => return Ok(Opening::Opened(opened, By::Nothing)),
     };
     let _ = opened.shutdown().await;
     Ok(other)
 }
 
-fn is_http(declared: Protocol) -> bool {
+/// Whether clients speak first, and are waited for without a bound.
+pub(super) fn is_http(declared: Protocol) -> bool {
     match declared {
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => true,
         Protocol::Detect | Protocol::Tls | Protocol::Opaque => false,

@@ -6,6 +6,7 @@ use super::{
     io::Io,
     speaker::{FirstWords, first_words},
 };
+use crate::record::detection::{By, Carries};
 use conduit_model::Protocol;
 use std::{cell::Cell, io, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
@@ -38,6 +39,14 @@ impl ServerFirst {
     }
 }
 
+/// How a connection is served, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Decided<O> {
+    pub(crate) service: Service<O>,
+    pub(crate) by: By,
+    pub(crate) carries: Carries,
+}
+
 /// Decides on `stream`. A client that says nothing for as long as `within` may wait for the server, which is then
 /// opened.
 ///
@@ -49,34 +58,46 @@ pub(crate) async fn decide<O: AsMut<Io>>(
     within: Duration,
     server_first: &ServerFirst,
     open: impl AsyncFnOnce() -> Option<O>,
-) -> io::Result<Service<O>> {
+) -> io::Result<Decided<O>> {
     match declared {
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
-            return detect::http_version(stream, declared).await.map(service);
+            return Ok(decided(detect::http_version(stream, declared).await?, By::Declared));
         }
-        Protocol::Tls | Protocol::Opaque => return Ok(Service::Opaque),
-        Protocol::Detect if server_first.is_known() => return Ok(Service::Opaque),
+        Protocol::Tls | Protocol::Opaque => return Ok(decided(declared, By::Declared)),
+        Protocol::Detect if server_first.is_known() => return Ok(decided(Protocol::Opaque, By::ServerFirst)),
         Protocol::Detect => {}
     }
     match detect::detect(stream, within).await? {
-        Detected::Protocol(protocol) => return Ok(service(protocol)),
-        // From here it is the application's own, whatever it offers.
-        Detected::Mesh | Detected::Unfinished | Detected::UnfinishedHello => return Ok(Service::Opaque),
         Detected::Silence => {}
+        detected => return Ok(seen(detected)),
     }
     let mut opened = open().await.ok_or(io::ErrorKind::ConnectionRefused)?;
-    Ok(match first_words(stream, opened.as_mut(), within).await? {
-        FirstWords::Client(Detected::Protocol(protocol @ (Protocol::Http1 | Protocol::Http2))) => {
-            close(opened.as_mut()).await;
-            service(protocol)
+    let (by, carries) = match first_words(stream, opened.as_mut(), within).await? {
+        FirstWords::Client(detected) => {
+            let Decided { service, by, carries } = seen(detected);
+            if !matches!(service, Service::Opaque) {
+                close(opened.as_mut()).await;
+                return Ok(Decided { service, by, carries });
+            }
+            (by, carries)
         }
-        FirstWords::Client(_) => Service::Opened(opened),
         FirstWords::Server => {
             server_first.remember();
-            Service::Opened(opened)
+            (By::ServerFirst, Carries::Opaque)
         }
-        FirstWords::ServerGaveUp => Service::Opened(opened),
-    })
+        FirstWords::ServerGaveUp => (By::Nothing, Carries::Opaque),
+    };
+    Ok(Decided { service: Service::Opened(opened), by, carries })
+}
+
+/// By what a client has shown.
+fn seen<O>(detected: Detected) -> Decided<O> {
+    match detected {
+        Detected::Protocol(protocol) => decided(protocol, By::FirstBytes),
+        // From here it is the application's own, whatever it offers.
+        Detected::Mesh => decided(Protocol::Tls, By::FirstBytes),
+        Detected::Unfinished | Detected::UnfinishedHello | Detected::Silence => decided(Protocol::Opaque, By::Nothing),
+    }
 }
 
 /// Ends a connection that has said nothing and is not missed. In order, so that a peer's proxy does not take it for broken;
@@ -85,10 +106,12 @@ async fn close(unused: &mut Io) {
     let _ = unused.shutdown().await;
 }
 
-fn service<O>(protocol: Protocol) -> Service<O> {
-    match protocol {
-        Protocol::Http1 => Service::Http1,
-        Protocol::Http2 | Protocol::Grpc => Service::Http2,
-        Protocol::Tls | Protocol::Opaque | Protocol::Detect => Service::Opaque,
-    }
+fn decided<O>(protocol: Protocol, by: By) -> Decided<O> {
+    let (service, carries) = match protocol {
+        Protocol::Http1 => (Service::Http1, Carries::Http1),
+        Protocol::Http2 | Protocol::Grpc => (Service::Http2, Carries::Http2),
+        Protocol::Tls => (Service::Opaque, Carries::Tls),
+        Protocol::Opaque | Protocol::Detect => (Service::Opaque, Carries::Opaque),
+    };
+    Decided { service, by, carries }
 }

@@ -20,7 +20,7 @@ use crate::{
         drain::{self, Drain, OpenConnection},
         io::{Counted, Io},
         original::OriginalDestination,
-        service::{Service, decide},
+        service::{Decided, Service, decide},
     },
     outcome::Reports,
     record::{Metrics, access::Conversation, labels::Direction},
@@ -29,6 +29,7 @@ use crate::{
         directory::{Directory, Held},
     },
 };
+use conduit_model::Protocol;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -39,6 +40,7 @@ use std::{
     time::Duration,
 };
 use target::Target;
+use tokio::time::Instant;
 
 /// How long a worker keeps what it has of a destination that the directory has let go of.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -140,11 +142,15 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let declared = plan.config.protocol;
     // In a box, which is gone once it is decided, and not a part of what the connection takes from then on.
     let decided = decide(&io.counted().stream, declared, worker.detect_timeout, target.server_first(), open);
-    let service = match drain::unless_silent(worker.drain.clone(), worker.detect_timeout, Box::pin(decided)).await {
-        Some(Ok(service)) => service,
+    let start = Instant::now();
+    let decided = drain::unless_silent(worker.drain.clone(), worker.detect_timeout, Box::pin(decided));
+    let Decided { service, by, carries } = match decided.await {
+        Some(Ok(decided)) => decided,
         Some(Err(error)) => return tcp::broke(&io, &error),
         None => return,
     };
+    let looked = (declared == Protocol::Detect).then(|| start.elapsed());
+    worker.metrics.detection.classified(Direction::Outbound, by, carries, looked);
     let drain = worker.drain.clone();
     let serve = |request| request::serve(connection.clone(), request);
     let ended = match service {

@@ -64,6 +64,7 @@ impl Collector for Families {
             resent,
             handshakes,
             handshake_latency,
+            detection,
             refused_requests,
             lines_lost,
             access: _,
@@ -83,6 +84,10 @@ impl Collector for Families {
         family(to, "tcp_write_bytes", "Bytes written to peers", &tcp.write_bytes)?;
         family(to, "conduit_connections_refused", "Connections closed as soon as they were accepted", refused)?;
         family(to, "conduit_requests_resent", "Requests sent to another endpoint, none reached by the first", resent)?;
+        let help = "Connections that are served, by what said what they carry";
+        family(to, "conduit_connections_classified", help, &detection.connections)?;
+        let help = "How long the first bytes of connections were looked for and at";
+        family(to, "conduit_detection_latency_ms", help, &detection.latency)?;
         let help = "Requests refused before their heads were understood";
         family(to, "conduit_requests_refused", help, refused_requests)?;
         family(to, "conduit_access_log_lost_lines", "Lines of the access log that found no room", lines_lost)?;

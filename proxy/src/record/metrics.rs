@@ -2,6 +2,7 @@
 
 use super::{
     access::{AccessLog, Conversation},
+    detection::Detection,
     labels::{Direction, Labels},
     series::{Counter, Family, Gauge, Histogram, MAX_SERIES, Room},
 };
@@ -25,6 +26,7 @@ pub struct Metrics {
     pub(crate) resent: Family<Counter>,
     pub(crate) handshakes: Family<Counter>,
     pub(crate) handshake_latency: Family<Histogram>,
+    pub(crate) detection: Detection,
     pub(crate) refused_requests: Family<Counter>,
     pub(crate) lines_lost: Family<Counter>,
     /// Where each connection and request is written about, if anywhere.
@@ -87,6 +89,7 @@ impl Metrics {
             resent: Family::new(&room),
             handshakes: Family::new(&room),
             handshake_latency: Family::new(&room),
+            detection: Detection::new(&room),
             refused_requests: Family::new(&room),
             lines_lost: Family::new(&room),
             access,
@@ -109,6 +112,7 @@ impl Metrics {
             }
             open.sweep(now);
             self.handshake_latency.sweep(now);
+            self.detection.sweep(now);
         }
     }
 

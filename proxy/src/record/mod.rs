@@ -8,6 +8,7 @@
 
 pub mod access;
 mod collect;
+pub(crate) mod detection;
 pub mod labels;
 pub mod metrics;
 pub mod request;

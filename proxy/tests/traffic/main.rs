@@ -25,6 +25,7 @@ mod peers;
 mod resend;
 mod support;
 mod tcp;
+mod tcp_ends;
 mod tls;
 #[path = "../../../e2e/foreign-tls/tools.rs"]
 mod tools;
