@@ -36,11 +36,14 @@ impl Inbound {
             InboundMtlsMode::Permissive | InboundMtlsMode::Disable => Admission::Open,
             InboundMtlsMode::Strict => {
                 let probes = port.map_or(&[][..], |port| &port.probes);
-                let comes_from_probes =
-                    gateways.contains(&from) || self.probe_networks.iter().any(|network| network.contains(from));
-                Admission::Probes(if comes_from_probes { probes } else { &[] })
+                Admission::Probes(if self.may_be_probe(from, gateways) { probes } else { &[] })
             }
         }
+    }
+
+    /// Whether what comes from `from` may be a probe of the kubelet. `gateways`: as for [`Inbound::admission`].
+    pub fn may_be_probe(&self, from: IpAddr, gateways: &[IpAddr]) -> bool {
+        gateways.contains(&from) || self.probe_networks.iter().any(|network| network.contains(from))
     }
 }
 

@@ -86,6 +86,14 @@ settings! {
     POOL_IDLE_TIMEOUT = "CONDUIT_PROXY_POOL_IDLE_TIMEOUT", Some("3s"), "a duration, such as `3s`";
     /// How long open connections may take to finish after SIGTERM.
     SHUTDOWN_GRACE_PERIOD = "CONDUIT_PROXY_SHUTDOWN_GRACE_PERIOD", Some("120s"), "a duration, such as `120s`";
+    /// How long a peer may leave unacknowledged what it was sent, and be silent, before its connection is given up.
+    UNACKNOWLEDGED_TIMEOUT = "CONDUIT_PROXY_UNACKNOWLEDGED_TIMEOUT", Some("30s"), "a duration of at least `100ms`, such as `30s`";
+    /// Connections that the application may have open at once; more are refused.
+    OUTBOUND_MAX_CONNECTIONS = "CONDUIT_PROXY_OUTBOUND_MAX_CONNECTIONS", Some("10000"), "a number from 1 to 1000000";
+    /// Connections that clients of the pod may have open at once; more are refused, but for the kubelet's probes.
+    INBOUND_MAX_CONNECTIONS = "CONDUIT_PROXY_INBOUND_MAX_CONNECTIONS", Some("10000"), "a number from 1 to 1000000";
+    /// How much of them, in percent, one address may take; 100 for all.
+    INBOUND_ADDRESS_SHARE = "CONDUIT_PROXY_INBOUND_ADDRESS_SHARE", Some("50"), "a number from 1 to 100";
     /// The ports that TCP probes may ask for.
     TCP_PROBE_PORTS = "CONDUIT_PROXY_TCP_PROBE_PORTS", Some(""), "ports, separated by commas";
     /// Threads that carry traffic.

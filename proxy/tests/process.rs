@@ -6,10 +6,13 @@
 mod fake;
 #[path = "../src/identity/fake_operator.rs"]
 mod fake_operator;
+#[allow(dead_code, reason = "the traffic tests use the rest")]
+#[path = "traffic/namespace.rs"]
+mod namespace;
 
 use conduit_proxy::identity::{Clock, Credentials, Identity, TrustBundle};
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
@@ -184,4 +187,56 @@ fn certified(operator: SocketAddr, root: &str) {
     running.signal("TERM");
     let (code, log) = running.ended();
     assert_eq!((code, log.contains("identity: certified")), (Some(0), true), "{log}");
+}
+
+/// A client's connection to the pod's port 9000, which the rules of a namespace lead to the proxy's inbound listener.
+fn redirected(inbound: u16) -> TcpStream {
+    namespace::nft(&format!(
+        "add table ip pod
+         add chain ip pod out {{ type nat hook output priority -100; }}
+         add rule ip pod out tcp dport 9000 redirect to :{inbound}"
+    ));
+    TcpStream::connect((Ipv4Addr::LOCALHOST, 9000)).unwrap()
+}
+
+#[test]
+fn what_is_open_at_the_end_of_the_grace_period_is_reset_and_the_proxy_ends_in_order() {
+    for (grace_period, is_told_again) in [("100ms", false), ("1h", true)] {
+        namespace::inside(|| {
+            let ports = free_ports();
+            let mut command = meshed(ports);
+            command.env("CONDUIT_PROXY_SHUTDOWN_GRACE_PERIOD", grace_period);
+            let mut running = Running::start(command, ports[2], "/live");
+            let mut client = redirected(ports[1]);
+            client.write_all(b"GET / HTTP/1.1\r\nhost: ").unwrap();
+            let open = "tcp_open_connections{direction=\"inbound\"";
+            while !ask(ports[2], "GET", "/metrics").unwrap().contains(open) {
+                std::thread::yield_now();
+            }
+            running.signal("TERM");
+            while is_told_again && running.0.try_wait().unwrap().is_none() {
+                running.signal("TERM");
+            }
+            let (code, log) = running.ended();
+            assert_eq!((code, log.contains("connections that were open are cut")), (Some(0), true), "{log}");
+            let end = client.read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+}
+
+#[test]
+fn a_proxy_with_few_descriptors_serves_fewer_connections_and_says_so() {
+    let ports = free_ports();
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=512:1024", "--", env!("CARGO_BIN_EXE_conduit-proxy")]);
+    let of_proxy = meshed(ports);
+    command.env_clear().envs(of_proxy.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", "/usr/bin:/bin").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::start(command, ports[2], "/live");
+    running.signal("TERM");
+    let (code, log) = running.ended();
+    assert_eq!(code, Some(0));
+    let line = log.lines().find(|line| line.contains("fewer connections are served at once"));
+    assert!(line.is_some_and(|line| line.contains("descriptors=1024 outbound=192 inbound=192")), "{log}");
 }

@@ -7,6 +7,7 @@ use crate::{
     listen::{
         drain,
         original::OriginalDestination,
+        room::{Bounds, Room},
         socket::{Sharing, bind},
     },
     outbound, record,
@@ -87,6 +88,7 @@ async fn requests_go_where_the_operator_says_also_while_it_is_away() {
     let config = outbound::Config {
         listeners: vec![listener],
         original: OriginalDestination::Fixed(service()),
+        room: Room::new(Bounds::shared(10_000, 100)),
         directory: running.directory.clone(),
         identity: Identity::new("cluster.local".parse().unwrap()),
         pod_ips: Vec::new(),

@@ -1,6 +1,7 @@
 //! Wires the rooms together: settings, threads, signals, logging, the admin server.
 
 mod admin;
+pub mod descriptors;
 mod footprint;
 mod listeners;
 mod logging;

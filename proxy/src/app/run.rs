@@ -5,7 +5,7 @@
 
 use super::{
     admin::{self, Admin},
-    footprint,
+    descriptors, footprint,
     listeners::{Listeners, Ports, WorkerListeners},
     logging::{self, LogControl},
     process,
@@ -21,6 +21,8 @@ use crate::{
         drain::{self, Drain},
         gateway,
         original::OriginalDestination,
+        room::{Bounds, Room},
+        vanished::look_after,
     },
     outbound,
     record::{self, access::AccessLog},
@@ -36,11 +38,13 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// How long the access log may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long the ends of connections that are cut are waited for, so that they are reset, counted and logged.
+const CUTTING: Duration = Duration::from_secs(1);
 
 /// Why the proxy ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +64,39 @@ struct Traffic {
     identity: Arc<Identity>,
     gateways: Vec<IpAddr>,
     metrics: Arc<record::Metrics>,
+    rooms: Rooms,
     drain: Drain,
+}
+
+/// How many connections all workers serve at once.
+struct Rooms {
+    outbound: Arc<Room>,
+    inbound: Arc<Room>,
+}
+
+impl Rooms {
+    /// As the settings say, as far as descriptors are enough for it.
+    fn of(settings: &Settings) -> Self {
+        let wanted = [settings.outbound_max_connections, settings.inbound_max_connections];
+        let limit = descriptors::raise().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read or raise the limit of descriptors: connections may meet it");
+            usize::MAX
+        });
+        let [outbound, inbound] = descriptors::enough_for(wanted, limit);
+        if [outbound, inbound] != wanted {
+            tracing::warn!(
+                descriptors = limit,
+                outbound,
+                inbound,
+                "fewer connections are served at once than the settings say: each takes two descriptors, \
+                 and the process may have no more"
+            );
+        }
+        Self {
+            outbound: Room::new(Bounds::shared(outbound, 100)),
+            inbound: Room::new(Bounds::shared(inbound, settings.inbound_address_share)),
+        }
+    }
 }
 
 impl Traffic {
@@ -69,6 +105,7 @@ impl Traffic {
         let outbound = outbound::Config {
             listeners: listeners.outbound,
             original: OriginalDestination::Redirected,
+            room: self.rooms.outbound.clone(),
             directory: self.directory.clone(),
             identity: self.identity.clone(),
             pod_ips: settings.pod_ips.clone(),
@@ -82,6 +119,7 @@ impl Traffic {
         let inbound = inbound::Config {
             listeners: listeners.inbound,
             original: OriginalDestination::Redirected,
+            room: self.rooms.inbound.clone(),
             pod_ips: settings.pod_ips.clone(),
             gateways: self.gateways.clone(),
             own: self.own.clone(),
@@ -135,11 +173,18 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
         identity: identity.clone(),
         gateways: gateways(),
         metrics: traffic.clone(),
+        rooms: Rooms::of(&settings),
         drain,
     };
     let serve = listeners.workers.into_iter().map(|listeners| {
         let (outbound, inbound) = shared.configs(&settings, listeners);
-        async move || tokio::try_join!(outbound::serve(outbound), inbound::serve(inbound)).map(drop)
+        let (patience, drain) = (settings.unacknowledged_timeout, shared.drain.clone());
+        async move || {
+            tokio::select! {
+                served = async { tokio::try_join!(outbound::serve(outbound), inbound::serve(inbound)) } => served.map(drop),
+                never = look_after(patience, drain) => match never {},
+            }
+        }
     });
     let mut workers = Workers::start(serve)?;
 
@@ -204,20 +249,26 @@ async fn control(settings: Settings, listeners: Listeners, log: LogControl, star
         }
         draining.send_replace(true);
         drain_signal.drain();
-        Ok(tokio::select! {
+        let end = tokio::select! {
             ended = workers.ended() => {
                 ended?;
-                End::Drained
+                return Ok(End::Drained);
             }
             () = sleep(settings.shutdown_grace_period) => End::GracePeriod,
             _ = signals.next() => End::AtOnce,
-        })
+        };
+        drain_signal.cut();
+        match timeout(CUTTING, workers.ended()).await {
+            Ok(ended) => ended?,
+            Err(_elapsed) => tracing::debug!("not every connection has ended that was cut"),
+        }
+        Ok(end)
     };
     tokio::select! {
         end = life => match end? {
             End::Drained => tracing::info!("drained"),
-            End::GracePeriod => tracing::warn!("the grace period is over: connections that are open are cut"),
-            End::AtOnce => tracing::warn!("told again: connections that are open are cut"),
+            End::GracePeriod => tracing::warn!("the grace period is over: connections that were open are cut"),
+            End::AtOnce => tracing::warn!("told again: connections that were open are cut"),
         },
         () = serving => {}
     }

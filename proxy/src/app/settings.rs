@@ -54,6 +54,14 @@ pub struct Settings {
     pub pool_idle_timeout: Duration,
     /// How long open connections may take to finish after SIGTERM.
     pub shutdown_grace_period: Duration,
+    /// How long a silent peer may leave unacknowledged what it was sent; at least 100 ms.
+    pub unacknowledged_timeout: Duration,
+    /// Connections that the application may have open at once, 1 to 1,000,000.
+    pub outbound_max_connections: usize,
+    /// Connections that clients may have open at once, 1 to 1,000,000.
+    pub inbound_max_connections: usize,
+    /// How much of them one address may take, in percent, 1 to 100.
+    pub inbound_address_share: u8,
     /// The ports that TCP probes may ask for.
     pub tcp_probe_ports: Vec<u16>,
     /// Threads that carry traffic, 1 to 64.
@@ -138,6 +146,10 @@ impl Settings {
         let inbound_connect_timeout = reader.value(&table::INBOUND_CONNECT_TIMEOUT, duration);
         let pool_idle_timeout = reader.value(&table::POOL_IDLE_TIMEOUT, duration);
         let shutdown_grace_period = reader.value(&table::SHUTDOWN_GRACE_PERIOD, duration);
+        let unacknowledged_timeout = reader.value(&table::UNACKNOWLEDGED_TIMEOUT, patience);
+        let outbound_max_connections = reader.value(&table::OUTBOUND_MAX_CONNECTIONS, connections);
+        let inbound_max_connections = reader.value(&table::INBOUND_MAX_CONNECTIONS, connections);
+        let inbound_address_share = reader.value(&table::INBOUND_ADDRESS_SHARE, percentage);
         let tcp_probe_ports = reader.value(&table::TCP_PROBE_PORTS, |text| list(text, port));
         let workers = reader.value(&table::WORKERS, workers);
 
@@ -169,6 +181,10 @@ impl Settings {
                 inbound_connect_timeout: inbound_connect_timeout?,
                 pool_idle_timeout: pool_idle_timeout?,
                 shutdown_grace_period: shutdown_grace_period?,
+                unacknowledged_timeout: unacknowledged_timeout?,
+                outbound_max_connections: outbound_max_connections?,
+                inbound_max_connections: inbound_max_connections?,
+                inbound_address_share: inbound_address_share?,
                 tcp_probe_ports: tcp_probe_ports?,
                 workers: workers?,
             })
@@ -266,6 +282,19 @@ fn workers(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 64).ok_or_else(String::new)
 }
 
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=1_000_000).contains(count)).ok_or_else(String::new)
+}
+
+fn percentage(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(String::new)
+}
+
+/// A duration in which something can be waited for.
+fn patience(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time >= Duration::from_millis(100) { Ok(time) } else { Err(String::new()) })
+}
+
 /// A whole number and its unit: `ms`, `s`, `m` or `h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -328,6 +357,22 @@ mod tests {
         assert_eq!(settings.access_log, None);
         assert_eq!(settings.tcp_probe_ports, [] as [u16; 0]);
         assert_eq!(settings.workers.get(), 1);
+        assert_eq!((settings.outbound_max_connections, settings.inbound_max_connections), (10_000, 10_000));
+        assert_eq!((settings.inbound_address_share, settings.unacknowledged_timeout), (50, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_bound_is_a_number_that_bounds() {
+        for (variable, value) in [
+            ("CONDUIT_PROXY_INBOUND_MAX_CONNECTIONS", "0"),
+            ("CONDUIT_PROXY_OUTBOUND_MAX_CONNECTIONS", "1000001"),
+            ("CONDUIT_PROXY_INBOUND_ADDRESS_SHARE", "101"),
+            ("CONDUIT_PROXY_INBOUND_ADDRESS_SHARE", "0"),
+            ("CONDUIT_PROXY_UNACKNOWLEDGED_TIMEOUT", "99ms"),
+        ] {
+            let refusal = refusal(&[(variable, value)]);
+            assert!(refusal.starts_with(&format!("{variable} must be a ")) && refusal.contains(value), "{refusal}");
+        }
     }
 
     #[test]

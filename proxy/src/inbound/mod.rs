@@ -24,10 +24,11 @@ use crate::{
     http::{http1, http2, incoming::Broken},
     identity::{Alpn, Identity},
     listen::{
-        accept::{Accepted, Refusal, accept},
+        accept::{Accepted, Door, Refusal, accept},
         drain::{self, Drain, OpenConnection},
         io::{Counted, Io},
         original::OriginalDestination,
+        room::Room,
     },
     outcome::Failure,
     record::{
@@ -62,6 +63,8 @@ pub struct Config {
     pub listeners: Vec<std::net::TcpListener>,
     /// How it is found where they were going.
     pub original: OriginalDestination,
+    /// How many are served at once, by all workers.
+    pub room: Arc<Room>,
     /// The pod's own addresses; connections to others are refused.
     pub pod_ips: Vec<IpAddr>,
     /// The pod's default gateways ([`crate::listen::gateway::read`]), from which probes may come.
@@ -87,15 +90,16 @@ pub struct Config {
 /// # Errors
 /// A listener cannot be used.
 pub async fn serve(config: Config) -> io::Result<()> {
-    let Config { listeners, original, pod_ips, gateways, own, identity, metrics, drain, .. } = config;
+    let Config { listeners, original, room, pod_ips, gateways, own, identity, metrics, drain, .. } = config;
     let connector = Connector { connect_timeout: config.connect_timeout, idle_timeout: config.pool_idle_timeout };
     let worker = Worker::new(own, identity, gateways, metrics.clone(), drain.clone(), config.detect_timeout, connector);
     let admit = |to: SocketAddr| match pod_ips.contains(&to.ip()) {
         true => Ok(()),
         false => Err(Refusal::NotThisPod),
     };
+    let is_probe = |from| worker.may_be_probe(from);
     let refused = |refusal: Refusal| metrics.connection_refused(Direction::Inbound, refusal.reason());
-    accept(listeners, original, drain, admit, refused, |accepted| {
+    accept(Door { listeners, original, room, drain }, is_probe, admit, refused, |accepted| {
         tokio::task::spawn_local(connection(worker.clone(), accepted));
     })
     .await

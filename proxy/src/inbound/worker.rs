@@ -135,6 +135,12 @@ impl Worker {
         pod.unwrap_or_default()
     }
 
+    /// Whether what comes from `from` may be a probe of the kubelet.
+    pub(super) fn may_be_probe(&self, from: IpAddr) -> bool {
+        let told = |own: &Arc<Inbound>| own.may_be_probe(from, &self.gateways);
+        self.own.peek().as_ref().map_or_else(|| self.gateways.contains(&from), told)
+    }
+
     /// Who says that a client of `port` is not served: a policy, or else the pod.
     pub(super) fn refuser(&self, port: &Port) -> String {
         port.policy().map_or_else(|| self.object(), ToString::to_string)

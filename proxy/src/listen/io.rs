@@ -5,7 +5,7 @@
 //! the end of a connection proves is judged above it: under TLS only the peer itself can say that it has ended
 //! (`close_notify`), while anybody on the way can send a FIN.
 
-use super::{client_hello, socket, witness::Witness};
+use super::{client_hello, socket, vanished::LookedAfter, witness::Witness};
 use crate::{
     identity::refusal,
     record::{access::ConnectionLine, tcp::ConnectionRecord},
@@ -26,6 +26,8 @@ use tokio::{
 /// A TCP connection and its record.
 #[derive(Debug)]
 pub(crate) struct Counted {
+    /// First, so that it is over before the stream is closed.
+    looked_after: LookedAfter,
     pub(crate) stream: TcpStream,
     pub(crate) record: ConnectionRecord,
     written: u64,
@@ -44,21 +46,24 @@ pub(crate) enum Io {
 
 impl Counted {
     pub(crate) fn new(stream: TcpStream, record: ConnectionRecord) -> Self {
-        Self { stream, record, written: 0, witness: None }
+        Self { looked_after: LookedAfter::new(&stream), stream, record, written: 0, witness: None }
     }
 
     fn wrote(&mut self, result: io::Result<usize>) -> io::Result<usize> {
-        match &result {
-            Ok(bytes) => {
-                self.record.wrote(*bytes);
-                self.written += *bytes as u64;
-                if let Some(witness) = &self.witness {
-                    witness.wrote(self.written);
-                }
-            }
-            Err(error) => self.record.broke(error),
+        let bytes = result.map_err(|error| self.broke(error))?;
+        self.record.wrote(bytes);
+        self.written += bytes as u64;
+        if let Some(witness) = &self.witness {
+            witness.wrote(self.written);
         }
-        result
+        Ok(bytes)
+    }
+
+    /// What `error` means, having put it down.
+    fn broke(&self, error: io::Error) -> io::Error {
+        let error = self.looked_after.explain(error);
+        self.record.broke(&error);
+        error
     }
 }
 
@@ -251,17 +256,13 @@ impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        match &result {
-            Ok(()) => {
-                let read = &buf.filled()[before..];
-                self.record.read(read.len());
-                if let Some(line) = self.record.line() {
-                    line.came(read, client_hello::names);
-                }
-            }
-            Err(error) => self.record.broke(error),
+        result.map_err(|error| self.broke(error))?;
+        let read = &buf.filled()[before..];
+        self.record.read(read.len());
+        if let Some(line) = self.record.line() {
+            line.came(read, client_hello::names);
         }
-        Poll::Ready(result)
+        Poll::Ready(Ok(()))
     }
 }
 

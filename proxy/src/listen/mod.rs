@@ -13,8 +13,10 @@ pub mod original;
 #[cfg(test)]
 pub(crate) mod pairs;
 pub(crate) mod relay;
+pub mod room;
 pub(crate) mod service;
 pub mod socket;
 pub(crate) mod speaker;
 pub(crate) mod tcp_info;
+pub mod vanished;
 pub(crate) mod witness;

@@ -7,12 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// Length of the queue of connections that the kernel has accepted and the proxy has not.
 const BACKLOG: i32 = 4096;
 
-/// When a silent connection is probed, and how often: a peer that vanished is noticed within two minutes.
-///
-/// One that vanishes while bytes are on their way to it is noticed only when the kernel gives up sending them again
-/// (`tcp_retries2`: about 15 minutes), because keepalive waits for silence. `TCP_USER_TIMEOUT` would be sooner, but counts
-/// the time that a peer keeps its window closed too, though it acknowledges every probe of it: whoever pauses reading,
-/// as any client or server may that the proxy does not know, would lose its connection. It is not set, towards either side.
+/// When a silent connection is probed, and how often: a peer that vanished is noticed within two minutes. One that vanishes
+/// while bytes are on their way to it is [`super::vanished`]'s to find, because keepalive waits for silence.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(6);
 
@@ -26,7 +22,8 @@ pub enum Sharing {
 }
 
 /// Listens at `address`. At an IPv6 wildcard address IPv4 connections are accepted too. Needs no runtime yet; the
-/// worker that accepts makes it a tokio listener.
+/// worker that accepts makes it a tokio listener. What it accepts is [tuned](tune) already: on Linux a connection has the
+/// options of the socket that accepted it, which saves five system calls a connection.
 ///
 /// # Errors
 /// The kernel's, where the address cannot be bound.
@@ -38,6 +35,8 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpLi
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::AmongWorkers)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -48,7 +47,7 @@ pub(crate) fn listener(bound: std::net::TcpListener) -> io::Result<TcpListener> 
     TcpListener::from_std(bound)
 }
 
-/// Sets what every connection gets: small writes go out at once, and a vanished peer is noticed.
+/// Sets what every connection gets that the proxy opens: small writes go out at once, and a vanished peer is noticed.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
@@ -57,4 +56,24 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
 /// Closes with a reset instead of an orderly end when the stream is dropped.
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_and_what_is_opened_has_the_same_options() {
+        let listener = listener(bind("127.0.0.1:0".parse().unwrap(), Sharing::Alone).unwrap()).unwrap();
+        let opened = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&opened).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for stream in [opened, accepted] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            let seconds = |time: io::Result<Duration>| time.unwrap().as_secs();
+            let times = (seconds(socket.tcp_keepalive_time()), seconds(socket.tcp_keepalive_interval()));
+            assert_eq!((times, socket.tcp_keepalive_retries().unwrap()), ((60, 10), 6));
+        }
+    }
 }

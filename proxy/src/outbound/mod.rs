@@ -16,10 +16,11 @@ use crate::{
     http::{http1, http2, incoming::Broken},
     identity::Identity,
     listen::{
-        accept::{Accepted, Refusal, accept},
+        accept::{Accepted, Door, Refusal, accept},
         drain::{self, Drain, OpenConnection},
         io::{Counted, Io},
         original::OriginalDestination,
+        room::Room,
         service::{Decided, Service, decide},
     },
     outcome::Reports,
@@ -52,6 +53,8 @@ pub struct Config {
     pub listeners: Vec<std::net::TcpListener>,
     /// How it is found where they were going.
     pub original: OriginalDestination,
+    /// How many are served at once, by all workers.
+    pub room: Arc<Room>,
     /// What is known of destinations.
     pub directory: Arc<Directory>,
     /// Who the proxy is to its peers.
@@ -77,7 +80,7 @@ pub struct Config {
 /// # Errors
 /// A listener cannot be used.
 pub async fn serve(config: Config) -> io::Result<()> {
-    let Config { listeners, original, directory, identity, pod_ips, metrics, drain, .. } = config;
+    let Config { listeners, original, room, directory, identity, pod_ips, metrics, drain, .. } = config;
     let worker = Rc::new(Worker {
         directory,
         handshakes: Handshakes::new(identity, metrics.clone()),
@@ -91,9 +94,11 @@ pub async fn serve(config: Config) -> io::Result<()> {
         sweeping: Cell::default(),
         reports: Reports::new(),
     });
+    // Nobody but the application comes here.
+    let is_probe = |_| false;
     let admit = |_| Ok(());
     let refused = |refusal: Refusal| metrics.connection_refused(Direction::Outbound, refusal.reason());
-    accept(listeners, original, drain, admit, refused, |accepted| {
+    accept(Door { listeners, original, room, drain }, is_probe, admit, refused, |accepted| {
         tokio::task::spawn_local(connection(worker.clone(), accepted));
     })
     .await

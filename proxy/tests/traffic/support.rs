@@ -10,8 +10,9 @@ use conduit_proxy::{
     identity::{Alpn, Credentials, Identity, TlsError},
     inbound,
     listen::{
-        drain::{self, DrainSignal},
+        drain::{self, Drain, DrainSignal},
         original::OriginalDestination,
+        room::{Bounds, Room},
         socket::{Sharing, bind},
     },
     outbound,
@@ -179,6 +180,7 @@ impl OutboundProxy {
         spawn_local(outbound::serve(outbound::Config {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(destination.address()),
+            room: Room::new(Bounds::shared(10_000, 100)),
             directory,
             identity,
             pod_ips: Vec::new(),
@@ -201,6 +203,7 @@ pub struct InboundProxy {
     pub authority: Rc<Authority>,
     pub metrics: Arc<Metrics>,
     pub drain: DrainSignal,
+    pub drained: Drain,
     pub served: JoinHandle<std::io::Result<()>>,
 }
 
@@ -247,6 +250,13 @@ impl InboundProxy {
         Self::start(application, application, Some(inbound), gateways, Rc::new(Authority::new()), Known::Certified)
     }
 
+    /// One that serves so many clients by HTTP/1, and whose default gateways are these.
+    pub fn with_room(application: SocketAddr, bounds: Bounds, gateways: Vec<IpAddr>) -> Self {
+        let ports = vec![inbound_port(application, Protocol::Http1)];
+        let inbound = Some(Inbound { ports, ..Inbound::of(workload("web")) });
+        Self::within(bounds, application, application, inbound, gateways, Rc::new(Authority::new()), Known::Certified)
+    }
+
     /// One that was told nothing.
     pub fn untold(application: SocketAddr) -> Self {
         Self::start(application, application, None, Vec::new(), Rc::new(Authority::new()), Known::Certified)
@@ -268,6 +278,18 @@ impl InboundProxy {
         authority: Rc<Authority>,
         known: Known,
     ) -> Self {
+        Self::within(Bounds::shared(10_000, 100), application, pod, inbound, gateways, authority, known)
+    }
+
+    fn within(
+        bounds: Bounds,
+        application: SocketAddr,
+        pod: SocketAddr,
+        inbound: Option<Inbound>,
+        gateways: Vec<IpAddr>,
+        authority: Rc<Authority>,
+        known: Known,
+    ) -> Self {
         let own = Own::new();
         if let Some(inbound) = &inbound {
             own.apply(Arc::new(inbound.clone()));
@@ -278,6 +300,7 @@ impl InboundProxy {
         let served = spawn_local(inbound::serve(inbound::Config {
             listeners: vec![listener],
             original: OriginalDestination::Fixed(application),
+            room: Room::new(bounds),
             pod_ips: vec![pod.ip()],
             gateways,
             own: own.clone(),
@@ -286,13 +309,13 @@ impl InboundProxy {
                 Known::ByName => Identity::new(authority.domain.clone()),
             },
             metrics: metrics.clone(),
-            drain: drained,
+            drain: drained.clone(),
             detect_timeout: DETECT_TIMEOUT,
             connect_timeout: Duration::from_millis(300),
             pool_idle_timeout: Duration::from_secs(3),
         }));
         let inbound = inbound.unwrap_or_else(|| Inbound::of(workload("web")));
-        Self { address, own, inbound, authority, metrics, drain, served }
+        Self { address, own, inbound, authority, metrics, drain, drained, served }
     }
 
     /// A peer's connection, as the service account `client`.

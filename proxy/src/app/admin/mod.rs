@@ -1,7 +1,9 @@
 //! The admin server: readiness, liveness, metrics and probes for those who can reach the pod; configuration, log level
 //! and shutdown for those inside it. Runs on the control thread, apart from traffic.
 //!
-//! Each connection carries one request and is closed within a bound, so that no peer can keep the kubelet's probes out.
+//! Each connection carries one request and is closed within a bound, and where there are as many as there may be, the
+//! oldest makes room for the next. So no peer can keep the kubelet's probes out: a probe is answered long before it is the
+//! oldest.
 
 mod config;
 mod identity;
@@ -23,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use page::{Page, Refusal};
 use prometheus_client::registry::Registry;
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -30,12 +33,12 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
-/// Connections at once; more wait to be accepted.
+/// Connections at once.
 const CONNECTIONS: usize = 64;
 /// From the first byte of a request to the last of its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,18 +72,19 @@ pub(super) struct Admin {
 
 /// Serves for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut oldest_first = VecDeque::new();
     loop {
-        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let admin = admin.clone();
-                connections.spawn(async move {
-                    serve_connection(stream, peer, admin).await;
-                    drop(permit);
-                });
+                while connections.try_join_next().is_some() {}
+                oldest_first.retain(|connection: &AbortHandle| !connection.is_finished());
+                if oldest_first.len() >= CONNECTIONS
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
+                }
+                oldest_first.push_back(connections.spawn(serve_connection(stream, peer, admin.clone())));
             }
             Err(e) => {
                 tracing::warn!("admin: cannot accept: {e}");

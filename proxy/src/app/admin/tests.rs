@@ -100,6 +100,19 @@ async fn a_proxy_is_ready_until_it_drains_and_lives_all_the_while() {
 }
 
 #[tokio::test]
+async fn whoever_takes_all_connections_and_says_nothing_keeps_no_probe_out() {
+    let proxy = fixture().await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(proxy.address).await.unwrap());
+    }
+    assert_eq!(proxy.ask("GET", "/live", "").await, (200, "live\n".into()));
+    assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap(), 0, "the oldest made room");
+    let kept = silent[CONNECTIONS - 1].try_read(&mut [0; 1]).unwrap_err();
+    assert_eq!(kept.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn a_proxy_without_a_certificate_is_not_ready_and_says_why() {
     let trust = Trust::new();
     let identity = Identity::with_clock(trust.authority.domain.clone(), trust.authority.clock());
