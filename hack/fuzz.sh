@@ -11,7 +11,7 @@ seconds=${FUZZ_SECONDS:-60}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 targets=("$@")
 if ((${#targets[@]} == 0)); then
-    targets=(client_hello http1_head signing_request token discovery_message)
+    targets=(client_hello http1_head http1_response tls_records signing_request token discovery_message)
 fi
 
 # The dependencies that are fuzzed are those that are shipped; cargo adds the fuzzer's.

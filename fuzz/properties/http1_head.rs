@@ -4,6 +4,7 @@
 //! looked for by a second reader, which knows nothing of the first: line by line, as RFC 9112 has it, and giving up at
 //! whatever it is not sure of. It must see each of them, with the same body.
 
+use crate::second_reader::{chunks, fields, line};
 use conduit_proxy::http::http1::{head, sequence::requests};
 
 /// What is accepted is seen by the other reader too, and means the same when it is written again.
@@ -71,49 +72,4 @@ fn naive(bytes: &[u8]) -> Option<Parts<'_>> {
         _ => return None,
     };
     Some((method, target, headers, body, rest))
-}
-
-/// A line that ends with CR and LF, and has no other control character but tabs.
-fn line<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
-    let end = rest.windows(2).position(|end| end == b"\r\n")?;
-    let line = &rest[..end];
-    *rest = &rest[end + 2..];
-    (!line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')).then_some(line)
-}
-
-/// Headers until an empty line.
-fn fields<'b>(rest: &mut &'b [u8]) -> Option<Vec<(&'b [u8], &'b [u8])>> {
-    let mut fields = Vec::new();
-    loop {
-        let line = line(rest)?;
-        if line.is_empty() {
-            return Some(fields);
-        }
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        if name.is_empty() || !name.iter().all(token) {
-            return None;
-        }
-        fields.push((name, value));
-    }
-}
-
-fn chunks(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let line = line(rest)?;
-        let size = line.split(|byte| *byte == b';').next()?.trim_ascii_end();
-        if size.is_empty() || !size.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
-        if size == 0 {
-            fields(rest)?;
-            return Some(body);
-        }
-        let (chunk, left) = rest.split_at_checked(size)?;
-        body.extend_from_slice(chunk);
-        *rest = left.strip_prefix(b"\r\n")?;
-    }
 }

@@ -5,8 +5,14 @@
 mod client_hello;
 #[path = "../../fuzz/properties/http1_head.rs"]
 mod http1_head;
+#[path = "../../fuzz/properties/http1_response.rs"]
+mod http1_response;
+#[path = "../../fuzz/properties/second_reader.rs"]
+mod second_reader;
 #[path = "../../fuzz/properties/seeds.rs"]
 mod seeds;
+#[path = "../../fuzz/properties/tls_records.rs"]
+mod tls_records;
 
 #[test]
 fn the_seeds_of_client_hello_hold() {
@@ -16,4 +22,14 @@ fn the_seeds_of_client_hello_hold() {
 #[test]
 fn the_seeds_of_http1_head_hold() {
     seeds::replay("http1_head", http1_head::holds);
+}
+
+#[test]
+fn the_seeds_of_http1_response_hold() {
+    seeds::replay("http1_response", http1_response::holds);
+}
+
+#[test]
+fn the_seeds_of_tls_records_hold() {
+    seeds::replay("tls_records", tls_records::holds);
 }

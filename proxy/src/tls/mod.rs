@@ -15,6 +15,7 @@ mod messages;
 mod received;
 mod record;
 mod sealed;
+pub mod sequence;
 mod stream;
 #[cfg(test)]
 mod tests;

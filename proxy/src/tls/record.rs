@@ -67,6 +67,11 @@ impl Opener {
         Ok(Self { decrypter: suite.aead_alg.decrypter(key, iv), number })
     }
 
+    /// One whose records are numbered from 0.
+    pub(super) fn with(decrypter: Box<dyn MessageDecrypter>) -> Self {
+        Self { decrypter, number: 0 }
+    }
+
     /// Opens a whole record where it lies: its kind, and how many bytes it carries, which follow its header.
     ///
     /// # Errors
