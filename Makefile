@@ -121,8 +121,8 @@ bench-propagation: ## how long a ServiceProfile takes from the PATCH to the firs
 # --- how fast and how small
 
 .PHONY: bench
-bench: ## Conduit beside haproxy, Envoy and the floor, about twelve minutes once built; SCENARIO=max-h1 PEERS=haproxy,conduit REPS=3 FULL=1 DOCS=1
-	@BENCH_PROFILE=$(BENCH_PROFILE) SCENARIO=$(SCENARIO) PEERS=$(PEERS) REPS=$(REPS) FULL=$(FULL) DOCS=$(DOCS) hack/bench.sh run
+bench: ## Conduit beside haproxy, Envoy and the floor, about thirteen minutes once built; SCENARIO=max-h1 PEERS=haproxy,conduit REPS=3 SCALING=1 FULL=1 DOCS=1
+	@BENCH_PROFILE=$(BENCH_PROFILE) SCENARIO=$(SCENARIO) PEERS=$(PEERS) VARIATIONS=$(VARIATIONS) SCALING=$(SCALING) REPS=$(REPS) FULL=$(FULL) DOCS=$(DOCS) hack/bench.sh run
 
 .PHONY: soak
 soak: ## mixed traffic with churn for SECONDS (600), and BYTES (10 GB) with a checksum: nothing fails, nothing grows

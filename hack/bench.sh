@@ -36,11 +36,13 @@ fi
 
 arguments=(--binaries "$binaries" --build "$profile" --envoy "$program" --output bench/results/latest.json)
 if [[ -n ${FULL:-} ]]; then
-    arguments+=(--seconds 10 --repetitions "${REPS:-5}")
+    arguments+=(--scaling --seconds 10 --repetitions "${REPS:-5}")
 elif [[ -n ${REPS:-} ]]; then
     arguments+=(--repetitions "$REPS")
 fi
 [[ -z ${SCENARIO:-} ]] || arguments+=(--scenario "$SCENARIO")
+[[ -z ${SCALING:-} ]] || arguments+=(--scaling)
+[[ -z ${VARIATIONS:-} ]] || arguments+=(--variations "$VARIATIONS")
 [[ -z ${PEERS:-} ]] || arguments+=(--peers "$PEERS")
 "$binaries/conduit-bench" run "${arguments[@]}"
 if [[ -n ${DOCS:-} ]]; then

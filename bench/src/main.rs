@@ -56,6 +56,7 @@ enum Command {
     Hold(load::Hold),
     Bulk(load::Bulk),
     First(load::First),
+    Tour(load::Tour),
     Origin(load::origin::Origin),
     Relay(peers::floor::Relay),
     #[command(hide = true)]
@@ -106,6 +107,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Hold(flags) => on_one_thread(printed(load::run_hold(&flags))),
         Command::Bulk(flags) => on_one_thread(printed(load::run_bulk(&flags))),
         Command::First(flags) => on_one_thread(printed(load::first(&flags))),
+        Command::Tour(flags) => on_one_thread(printed(load::run_tour(&flags))),
         Command::Origin(flags) => on_one_thread(load::origin::serve(&flags)).map(|()| ExitCode::SUCCESS),
         Command::Relay(flags) => on_one_thread(peers::floor::relay(&flags)).map(|()| ExitCode::SUCCESS),
         Command::Mesh(flags) => on_one_thread(until_stopped(run_in_mesh(flags))),

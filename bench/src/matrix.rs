@@ -2,7 +2,7 @@
 //! know what is measured.
 
 use crate::{
-    peers::{Peer, Programs, Subject},
+    peers::{Peer, Programs, Subject, Variation},
     results::{Machine, Metric, Reading, Results},
     scenario::{Length, Read, Scenario, measure, measure_fresh},
 };
@@ -27,6 +27,12 @@ pub(crate) struct Matrix {
     /// Who is measured, all if not given.
     #[arg(long, value_delimiter = ',', value_name = "PEER")]
     pub(crate) peers: Vec<Peer>,
+    /// In what peers are unusual; also, or only, in nothing.
+    #[arg(long, value_delimiter = ',', value_name = "VARIATION", default_values = ["usual"])]
+    pub(crate) variations: Vec<Variation>,
+    /// With every variation: what more workers, Services and endpoints, TLS, and new and resumed sessions cost.
+    #[arg(long)]
+    pub(crate) scaling: bool,
     /// How often.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repetitions: u32,
@@ -49,24 +55,35 @@ pub(crate) struct Matrix {
 pub(crate) async fn run(matrix: &Matrix) -> Result<Results> {
     let peers = or_all(&matrix.peers, &[Peer::None, Peer::Floor, Peer::Haproxy, Peer::Envoy, Peer::Conduit]);
     let scenarios = or_all(&matrix.scenario, &Scenario::ALL);
+    let variations = if matrix.scaling { Variation::ALL.to_vec() } else { matrix.variations.clone() };
     let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let versions = peers.iter().filter_map(|peer| Some((*peer, matrix.programs.version(*peer)?))).collect();
     let results = Results { began, build: matrix.build.clone(), machine: machine(), versions, readings: Vec::new() };
     let mut run = Run { matrix, results, done: 0, all: 0, started: Instant::now() };
-    run.all = pairs(&scenarios, &peers).count() * matrix.repetitions as usize;
+    let all = readings(&scenarios, &peers, &variations);
+    let rounds = all.iter().map(|reading| reading.0.rounds().0).sum::<u32>();
+    run.all = (rounds * matrix.repetitions) as usize;
 
-    let (fresh, running): (Vec<_>, Vec<_>) = scenarios.iter().partition(|scenario| **scenario == Scenario::Memory);
+    let (fresh, running): (Vec<_>, Vec<_>) = all.into_iter().partition(|reading| reading.0 == Scenario::Memory);
     let mut subjects = Vec::new();
-    for peer in peers.iter().filter(|_| !running.is_empty()) {
-        eprintln!("starting {peer}");
-        subjects.push(Subject::start(*peer, &matrix.programs).await.with_context(|| format!("cannot start {peer}"))?);
+    for &(_, peer, variation) in &running {
+        if subjects.iter().any(|subject: &Subject| (subject.peer, subject.variation) == (peer, variation)) {
+            continue;
+        }
+        eprintln!("starting {}", name(peer, variation));
+        let subject = Subject::start(peer, variation, &matrix.programs).await;
+        subjects.push(subject.with_context(|| format!("cannot start {}", name(peer, variation)))?);
     }
     for repetition in 1..=matrix.repetitions {
-        for scenario in &running {
-            for subject in turns(&subjects, repetition) {
-                let read = measure(*scenario, subject, Length { seconds: matrix.seconds }).await;
-                run.keep(*scenario, subject.peer, repetition, read)?;
-                tokio::time::sleep(PAUSE).await;
+        for &scenario in scenarios.iter().filter(|scenario| **scenario != Scenario::Memory) {
+            let (rounds, _) = scenario.rounds();
+            for round in (repetition - 1) * rounds + 1..=repetition * rounds {
+                let concerned = |subject: &&Subject| scenario.concerns(subject.peer, subject.variation);
+                for subject in turns(&subjects, round).filter(concerned) {
+                    let read = measure(scenario, subject, Length { seconds: matrix.seconds }).await;
+                    run.keep(scenario, (subject.peer, subject.variation), round, read)?;
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -74,9 +91,9 @@ pub(crate) async fn run(matrix: &Matrix) -> Result<Results> {
         subject.stop().await?;
     }
     for repetition in 1..=matrix.repetitions {
-        for (scenario, peer) in pairs(&fresh, &peers) {
-            let read = measure_fresh(peer, &matrix.programs).await;
-            run.keep(scenario, peer, repetition, read)?;
+        for &(scenario, peer, variation) in &fresh {
+            let read = measure_fresh(peer, variation, &matrix.programs).await;
+            run.keep(scenario, (peer, variation), repetition, read)?;
         }
     }
     Ok(run.results)
@@ -86,9 +103,16 @@ fn or_all<T: Copy>(chosen: &[T], all: &[T]) -> Vec<T> {
     if chosen.is_empty() { all.to_vec() } else { chosen.to_vec() }
 }
 
-fn pairs(scenarios: &[Scenario], peers: &[Peer]) -> impl Iterator<Item = (Scenario, Peer)> {
-    let each = scenarios.iter().flat_map(|scenario| peers.iter().map(|peer| (*scenario, *peer)));
-    each.filter(|(scenario, peer)| scenario.concerns(*peer))
+/// What is read in each repetition.
+fn readings(scenarios: &[Scenario], peers: &[Peer], variations: &[Variation]) -> Vec<(Scenario, Peer, Variation)> {
+    let subjects = || variations.iter().flat_map(|variation| peers.iter().map(|peer| (*peer, *variation)));
+    let each = scenarios.iter().flat_map(|scenario| subjects().map(|(peer, variation)| (*scenario, peer, variation)));
+    each.filter(|(scenario, peer, variation)| scenario.concerns(*peer, *variation)).collect()
+}
+
+/// A peer, and in what it is unusual.
+fn name(peer: Peer, variation: Variation) -> String {
+    if variation == Variation::Usual { peer.to_string() } else { format!("{peer}, {variation}") }
 }
 
 /// All in turn, each repetition beginning with another: none is always the first after a pause, or behind the same one.
@@ -107,7 +131,13 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Keeps what was read, shows it, and writes all that there is.
-    fn keep(&mut self, scenario: Scenario, peer: Peer, repetition: u32, read: Result<Vec<Read>>) -> Result<()> {
+    fn keep(
+        &mut self,
+        scenario: Scenario,
+        (peer, variation): (Peer, Variation),
+        repetition: u32,
+        read: Result<Vec<Read>>,
+    ) -> Result<()> {
         self.done += 1;
         let Self { done, all, .. } = self;
         let seconds = self.started.elapsed().as_secs();
@@ -115,12 +145,14 @@ impl Run<'_> {
             Ok(read) => read.iter().map(tell).collect::<Vec<_>>().join(" | "),
             Err(error) => format!("failed: {error:#}"),
         };
-        eprintln!("[{done:>3}/{all}, {seconds:>4} s] {scenario:<10} {peer:<9} {told}");
+        let name = name(peer, variation);
+        eprintln!("[{done:>3}/{all}, {seconds:>4} s] {scenario:<10} {name:<9} {told}");
         let busy = busy();
         let readings = read.unwrap_or_default().into_iter();
         self.results.readings.extend(readings.map(|(at, values)| Reading {
             scenario,
             peer,
+            variation,
             repetition,
             at,
             busy,
@@ -137,7 +169,7 @@ impl Run<'_> {
 
 /// A reading in a few words.
 fn tell((at, values): &Read) -> String {
-    const TOLD: [(Metric, &str, usize); 12] = [
+    const TOLD: [(Metric, &str, usize); 13] = [
         (Metric::Rate, "/s", 0),
         (Metric::Cpu, " µs CPU", 1),
         (Metric::P50, " µs p50", 0),
@@ -150,6 +182,7 @@ fn tell((at, values): &Read) -> String {
         (Metric::ResidentAfter, " MiB after", 1),
         (Metric::ResidentHttp1, " MiB h1", 1),
         (Metric::ResidentTcp, " MiB tcp", 1),
+        (Metric::Resumed, " % resumed", 0),
     ];
     let mut words: Vec<String> = at.iter().map(|at| format!("{at}:")).collect();
     words.extend(
@@ -189,10 +222,24 @@ mod tests {
 
     #[test]
     fn without_a_proxy_there_is_no_memory_to_read() {
-        let measured: Vec<_> = pairs(&[Scenario::MaxTcp, Scenario::Memory], &[Peer::None, Peer::Floor]).collect();
+        let (scenarios, usual) = ([Scenario::MaxTcp, Scenario::Memory], Variation::Usual);
+        let measured = readings(&scenarios, &[Peer::None, Peer::Floor], &[usual]);
+        let [tcp, memory] = scenarios;
+        assert_eq!(measured, [(tcp, Peer::None, usual), (tcp, Peer::Floor, usual), (memory, Peer::Floor, usual)]);
+    }
+
+    #[test]
+    fn a_variation_is_read_of_those_that_can_have_it_and_in_what_it_is_for() {
+        let variations = [Variation::TwoWorkers, Variation::Resumption];
+        let peers = [Peer::Haproxy, Peer::Envoy, Peer::Conduit];
+        let measured = readings(&[Scenario::MaxHttp1, Scenario::Connections], &peers, &variations);
         assert_eq!(
             measured,
-            [(Scenario::MaxTcp, Peer::None), (Scenario::MaxTcp, Peer::Floor), (Scenario::Memory, Peer::Floor)]
+            [
+                (Scenario::MaxHttp1, Peer::Conduit, Variation::TwoWorkers),
+                (Scenario::Connections, Peer::Envoy, Variation::Resumption),
+                (Scenario::Connections, Peer::Conduit, Variation::Resumption),
+            ]
         );
     }
 }

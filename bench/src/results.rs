@@ -1,7 +1,10 @@
 //! What was measured, as it is kept in JSON, and the numbers that are drawn from it: medians, spreads, differences. Must
 //! not know how anything is measured or shown.
 
-use crate::{peers::Peer, scenario::Scenario};
+use crate::{
+    peers::{Peer, Variation},
+    scenario::Scenario,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,6 +41,9 @@ pub(crate) struct Reading {
     pub(crate) scenario: Scenario,
     /// Who.
     pub(crate) peer: Peer,
+    /// In what it was unusual.
+    #[serde(default)]
+    pub(crate) variation: Variation,
     /// From 1.
     pub(crate) repetition: u32,
     /// At which rate or with how many connections, where a scenario has several.
@@ -87,6 +93,8 @@ pub(crate) enum Metric {
     ResidentHttp1,
     /// With so many over TCP.
     ResidentTcp,
+    /// TLS sessions of the client's proxy that were resumed, in percent.
+    Resumed,
 }
 
 /// The middle of some values, and how far they go to both sides.
@@ -117,6 +125,8 @@ impl Spread {
 pub(crate) struct Query {
     /// In which scenario.
     pub(crate) scenario: Scenario,
+    /// In what the peer was unusual.
+    pub(crate) variation: Variation,
     /// At which rate or with how many connections.
     pub(crate) at: Option<u32>,
     /// Which value.
@@ -137,7 +147,12 @@ pub(crate) enum Share {
 impl Query {
     /// A whole value of a scenario without steps.
     pub(crate) const fn new(scenario: Scenario, metric: Metric) -> Self {
-        Self { scenario, at: None, metric, share: Share::Whole }
+        Self { scenario, variation: Variation::Usual, at: None, metric, share: Share::Whole }
+    }
+
+    /// Of a peer that is unusual in this.
+    pub(crate) const fn under(self, variation: Variation) -> Self {
+        Self { variation, ..self }
     }
 
     /// With so many connections, or at such a rate.
@@ -186,10 +201,10 @@ impl Results {
 
     /// By repetition.
     fn values(&self, peer: Peer, query: Query) -> BTreeMap<u32, f64> {
-        let matching = self
-            .readings
-            .iter()
-            .filter(|reading| reading.peer == peer && reading.scenario == query.scenario && reading.at == query.at);
+        let Query { scenario, variation, at, .. } = query;
+        let matching = self.readings.iter().filter(|reading| {
+            (reading.peer, reading.scenario, reading.variation, reading.at) == (peer, scenario, variation, at)
+        });
         matching.filter_map(|reading| Some((reading.repetition, *reading.values.get(&query.metric)?))).collect()
     }
 }
@@ -200,7 +215,8 @@ mod tests {
 
     fn reading(peer: Peer, repetition: u32, p50: f64) -> Reading {
         let values = [(Metric::P50, p50)].into();
-        Reading { scenario: Scenario::LatencyHttp1, peer, repetition, at: None, busy: 0.0, values }
+        let variation = Variation::Usual;
+        Reading { scenario: Scenario::LatencyHttp1, peer, variation, repetition, at: None, busy: 0.0, values }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::{
     load::{BulkResult, Held, LoadResult, Protocol},
     measure::Usage,
-    peers::{Peer, Programs, Subject},
+    peers::{Peer, Programs, Subject, Variation},
     results::{Metric, Values},
 };
 use anyhow::{Context, Result, ensure};
@@ -91,9 +91,30 @@ impl Scenario {
         Self::Memory,
     ];
 
-    /// Whether it can be read without a proxy.
-    pub(crate) fn concerns(self, peer: Peer) -> bool {
-        peer != Peer::None || self != Self::Memory
+    /// Whether it says something of a peer that is unusual in this: memory nothing where there is no proxy, and a variation
+    /// only what it is for.
+    pub(crate) fn concerns(self, peer: Peer, variation: Variation) -> bool {
+        let says = match variation {
+            Variation::Usual => peer != Peer::None || self != Self::Memory,
+            Variation::Plaintext => {
+                !matches!(self, Self::LatencyHttp1 | Self::LatencyGrpc | Self::RateHttp1 | Self::Memory)
+            }
+            Variation::Services | Variation::Endpoints => {
+                matches!(self, Self::MaxHttp1 | Self::MaxHttp2 | Self::Memory)
+            }
+            Variation::EitherCpu | Variation::TwoWorkers => matches!(self, Self::MaxHttp1 | Self::MaxTcp),
+            Variation::NewSessions | Variation::Resumption => self == Self::Connections,
+        };
+        says && variation.concerns(peer)
+    }
+
+    /// How often it is read in each repetition, and for which share of the seconds that other loads last. The 99th percentile
+    /// of one load is that of a few dozen requests, and of the moment: the median of several says more than a longer one.
+    pub(crate) fn rounds(self) -> (u32, f64) {
+        match self {
+            Self::LatencyHttp1 | Self::LatencyGrpc => (3, 0.6),
+            _ => (1, 1.0),
+        }
     }
 }
 
@@ -123,6 +144,7 @@ pub(crate) type Read = (Option<u32>, Values);
 ///
 /// The load failed as a whole.
 pub(crate) async fn measure(scenario: Scenario, subject: &Subject, length: Length) -> Result<Vec<Read>> {
+    let length = Length { seconds: length.seconds * scenario.rounds().1 };
     let load = async |protocol, options: &[&str]| run_load(subject, protocol, options, length).await;
     let one = |values| vec![(None, values)];
     Ok(match scenario {
@@ -132,7 +154,14 @@ pub(crate) async fn measure(scenario: Scenario, subject: &Subject, length: Lengt
         Scenario::MaxTcp => one(load(Protocol::Tcp, &["--connections=64"]).await?),
         Scenario::LatencyHttp1 => one(load(Protocol::Http1, &["--connections=16", &rate(RATE)]).await?),
         Scenario::LatencyGrpc => one(load(Protocol::Grpc, &["--connections=4", "--streams=4", &rate(RATE)]).await?),
-        Scenario::Connections => one(load(Protocol::Tcp, &["--connections=8", "--reconnect", "--size=64"]).await?),
+        Scenario::Connections => {
+            let before = subject.sessions()?;
+            let mut values = load(Protocol::Tcp, &["--connections=8", "--reconnect", "--size=64"]).await?;
+            if let (Some(before), Some(after)) = (before, subject.sessions()?) {
+                values.insert(Metric::Resumed, after.resumed_since(before));
+            }
+            one(values)
+        }
         Scenario::BulkDown => one(bulk(subject, "down").await?),
         Scenario::BulkUp => one(bulk(subject, "up").await?),
         Scenario::RateHttp1 => curve(subject, length).await?,
@@ -158,13 +187,13 @@ async fn curve(subject: &Subject, length: Length) -> Result<Vec<Read>> {
     Ok(read)
 }
 
-/// Starts a peer and measures how it starts, and what memory it holds.
+/// Starts a peer and measures how it starts, and what memory it holds; of one that is unusual no more than when it is idle.
 ///
 /// # Errors
 ///
 /// It does not start, or refuses connections.
-pub(crate) async fn measure_fresh(peer: Peer, programs: &Programs) -> Result<Vec<Read>> {
-    let mut subject = Subject::without_client_half(peer, programs).await?;
+pub(crate) async fn measure_fresh(peer: Peer, variation: Variation, programs: &Programs) -> Result<Vec<Read>> {
+    let mut subject = Subject::without_client_half(peer, variation, programs).await?;
     let began = subject.start_client_half()?;
     let first = ["first".to_owned(), format!("--to={}", subject.target(Protocol::Http1)), format!("--since={began}")];
     let start: f64 = serde_json::from_str(&subject.client(&first).await?)?;
@@ -180,6 +209,10 @@ pub(crate) async fn measure_fresh(peer: Peer, programs: &Programs) -> Result<Vec
             (Metric::Private, mebibytes(idle.private)),
         ]),
     )];
+    if variation != Variation::Usual {
+        subject.stop().await?;
+        return Ok(read);
+    }
     for (protocol, metric) in [(Protocol::Http1, Metric::ResidentHttp1), (Protocol::Tcp, Metric::ResidentTcp)] {
         let steps = HELD.map(|connections| connections.to_string()).join(",");
         let held: Vec<Held> =

@@ -5,6 +5,7 @@ mod bulk;
 mod client;
 mod hold;
 mod paced;
+mod tour;
 mod wire;
 
 pub(crate) mod origin;
@@ -14,6 +15,7 @@ pub(crate) use bulk::{Bulk, BulkResult, run as run_bulk};
 pub(crate) use client::{Client, Target};
 pub(crate) use hold::{First, Held, Hold, first, run as run_hold};
 pub(crate) use paced::{Load, LoadResult, run as run_load};
+pub(crate) use tour::{Tour, run as run_tour};
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! The objects that the operator of a bench reads: what a cluster would hold of these pods. Must not know how they run.
 
+use super::Parts;
 use crate::topology::Network;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -18,6 +19,12 @@ pub(crate) const SERVICE: &str = "server";
 pub(crate) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// Its name in DNS.
 pub(crate) const SERVICE_NAME: &str = "server.bench.svc.cluster.local";
+
+/// Endpoints in one EndpointSlice, as Kubernetes has them.
+const SLICE: usize = 100;
+
+/// Objects in one file, of which the operator reads no more than a size.
+const IN_A_FILE: usize = 200;
 
 /// A port of the Service, written as `name:port:target[:appProtocol]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,10 +75,17 @@ pub(crate) struct Manifests {
     ports: Vec<Port>,
 }
 
+impl Endpoint {
+    /// One at a further address of the pod at this place in the network, named as a pod of the same workload.
+    fn further(index: usize, number: u16) -> Self {
+        Self { pod: format!("{SERVICE}-{index}{number:04}"), ip: Network::further(index, number) }
+    }
+}
+
 impl Manifests {
     /// Writes into `folder` the pods of a network, of which all but the first serve.
-    pub(crate) fn write(folder: &Path, network: &Network, ports: &[Port]) -> Result<Self> {
-        let manifests = Self { folder: folder.to_owned(), ports: ports.to_vec() };
+    pub(crate) fn write(folder: &Path, network: &Network, parts: &Parts) -> Result<Self> {
+        let manifests = Self { folder: folder.to_owned(), ports: parts.ports.clone() };
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": NAMESPACE, "labels": {"conduit.io/inject": "enabled"}},
@@ -80,11 +94,24 @@ impl Manifests {
         for pod in &network.pods {
             manifests.replace(&format!("pod-{}", pod.name), &manifests.pod(&pod.name, pod.ip))?;
         }
-        manifests.replace("service", &manifests.service())?;
-        manifests.replace("policy", &policy())?;
+        manifests.replace("service", &manifests.service(SERVICE, SERVICE_IP))?;
+        manifests.replace("policy", &policy(parts.plaintext))?;
         manifests.replace("profile", &profile())?;
-        let serving = network.pods.iter().skip(1);
-        manifests.endpoints(&serving.map(|pod| Endpoint { pod: pod.name.clone(), ip: pod.ip }).collect::<Vec<_>>())?;
+        let mut endpoints: Vec<_> =
+            network.pods.iter().skip(1).map(|pod| Endpoint { pod: pod.name.clone(), ip: pod.ip }).collect();
+        let servers = endpoints.clone();
+        for index in 1..network.pods.len() {
+            endpoints.extend((1..parts.addresses).map(|number| Endpoint::further(index, number)));
+        }
+        let further = endpoints[servers.len()..].iter().map(|endpoint| manifests.pod(&endpoint.pod, endpoint.ip));
+        manifests.replace_many("further-pods", &further.collect::<Vec<_>>())?;
+        manifests.endpoints(&endpoints)?;
+        let others = (0..parts.services).flat_map(|number| {
+            let name = format!("other-{number}");
+            let service = manifests.service(&name, other_service(number));
+            [service, manifests.slice(&name, 0, &servers[..1])]
+        });
+        manifests.replace_many("other-services", &others.collect::<Vec<_>>())?;
         Ok(manifests)
     }
 
@@ -95,6 +122,11 @@ impl Manifests {
 
     /// Says anew which endpoints the Service has.
     pub(crate) fn endpoints(&self, endpoints: &[Endpoint]) -> Result<()> {
+        let slices = endpoints.chunks(SLICE).enumerate().map(|(number, some)| self.slice(SERVICE, number, some));
+        self.replace_all("endpoints", &slices.collect::<Vec<_>>())
+    }
+
+    fn slice(&self, service: &str, number: usize, endpoints: &[Endpoint]) -> Value {
         let endpoint = |Endpoint { pod, ip }: &Endpoint| {
             json!({
                 "addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false},
@@ -102,21 +134,32 @@ impl Manifests {
             })
         };
         let ports = self.ports.iter().map(|port| json!({"name": port.name, "port": port.target, "protocol": "TCP"}));
-        let slice = json!({
+        json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {
-                "namespace": NAMESPACE, "name": "server-1", "labels": {"kubernetes.io/service-name": SERVICE},
+                "namespace": NAMESPACE, "name": format!("{service}-{}", number + 1),
+                "labels": {"kubernetes.io/service-name": service},
             },
             "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
             "ports": ports.collect::<Vec<_>>(),
-        });
-        self.replace("endpoints", &slice)
+        })
+    }
+
+    fn replace(&self, name: &str, object: &Value) -> Result<()> {
+        self.replace_all(name, std::slice::from_ref(object))
+    }
+
+    /// Writes so many objects in each file as the operator reads in one.
+    fn replace_many(&self, name: &str, objects: &[Value]) -> Result<()> {
+        let mut files = objects.chunks(IN_A_FILE).enumerate();
+        files.try_for_each(|(number, some)| self.replace_all(&format!("{name}-{number}"), some))
     }
 
     /// Writes a file at once, so that nobody reads a half of it. JSON is YAML.
-    fn replace(&self, name: &str, object: &Value) -> Result<()> {
+    fn replace_all(&self, name: &str, objects: &[Value]) -> Result<()> {
         let (hidden, path) = (self.folder.join(format!(".{name}")), self.folder.join(format!("{name}.yaml")));
-        fs::write(&hidden, serde_json::to_vec_pretty(object)?)?;
+        let texts = objects.iter().map(serde_json::to_string_pretty).collect::<Result<Vec<_>, _>>()?;
+        fs::write(&hidden, texts.join("\n---\n"))?;
         fs::rename(&hidden, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -134,7 +177,7 @@ impl Manifests {
         })
     }
 
-    fn service(&self) -> Value {
+    fn service(&self, name: &str, ip: Ipv4Addr) -> Value {
         let port = |port: &Port| {
             let mut value = json!({"name": port.name, "port": port.port, "targetPort": port.target});
             if let Some(protocol) = &port.app_protocol {
@@ -143,13 +186,19 @@ impl Manifests {
             value
         };
         json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": NAMESPACE, "name": SERVICE},
+            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": NAMESPACE, "name": name},
             "spec": {
-                "clusterIP": SERVICE_IP, "clusterIPs": [SERVICE_IP], "selector": {"app": SERVICE},
+                "clusterIP": ip, "clusterIPs": [ip], "selector": {"app": SERVICE},
                 "ports": self.ports.iter().map(port).collect::<Vec<_>>(),
             },
         })
     }
+}
+
+/// The address of another Service.
+pub(crate) fn other_service(number: u16) -> Ipv4Addr {
+    let [high, low] = (number + 256).to_be_bytes();
+    Ipv4Addr::new(10, 96, high, low)
 }
 
 /// The service account of a pod: pods that differ by a number alone share one.
@@ -160,14 +209,15 @@ pub(crate) fn account(pod: &str) -> &str {
     }
 }
 
-/// Nobody is served without mutual TLS.
-fn policy() -> Value {
+/// Nobody is served without mutual TLS, or nobody with it.
+fn policy(plaintext: bool) -> Value {
+    let (inbound, outbound) = if plaintext { ("PERMISSIVE", "Disable") } else { ("STRICT", "Require") };
     json!({
         "apiVersion": "conduit.io/v1alpha1", "kind": "TrafficPolicy",
-        "metadata": {"namespace": NAMESPACE, "name": "strict"},
+        "metadata": {"namespace": NAMESPACE, "name": "tls"},
         "spec": {
             "targetRefs": [{"kind": "Namespace"}],
-            "inbound": {"mtls": {"mode": "STRICT"}}, "outbound": {"tls": {"mode": "Require"}},
+            "inbound": {"mtls": {"mode": inbound}}, "outbound": {"tls": {"mode": outbound}},
         },
     })
 }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const OPERATOR: &str = "conduit-operator.conduit.svc.cluster.local";
 const PROXY_UID: u32 = 2102;
-const ADMIN: u16 = 4191;
+pub(crate) const ADMIN: u16 = 4191;
 /// How long the mesh may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked at while it is not.
@@ -44,6 +44,18 @@ pub(crate) struct Parts {
         default_values = ["http:80:8080", "grpc:81:8081", "tcp:90:9090"]
     )]
     pub(crate) ports: Vec<Port>,
+    /// How many other Services there are, each with a first port that leads to the first server.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=10_000))]
+    pub(crate) services: u16,
+    /// How many addresses each server's pod has: each is an endpoint of the Service, as if it were a pod of its own.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub(crate) addresses: u16,
+    /// Have proxies speak plaintext to each other, by policy.
+    #[arg(long)]
+    pub(crate) plaintext: bool,
+    /// Let the proxies run on either CPU, and not on one of their own.
+    #[arg(long)]
+    pub(crate) either_cpu: bool,
     /// A setting of the proxies beside those that they need, such as CONDUIT_PROXY_LOG=debug; may be repeated.
     #[arg(long = "proxy-env", value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
@@ -94,7 +106,10 @@ impl Mesh {
         let servers = (0..parts.servers).map(|number| format!("server-{number}"));
         let names: Vec<String> = std::iter::once("client".to_owned()).chain(servers).collect();
         let network = Network::new(&names, &hosts(), &folder)?;
-        let manifests = Manifests::write(&folder.join("manifests"), &network, &parts.ports)?;
+        if parts.addresses > 1 {
+            network.widen()?;
+        }
+        let manifests = Manifests::write(&folder.join("manifests"), &network, parts)?;
         credentials(&folder.join("identity"), &network)?;
         for pod in &network.pods {
             let init = folder.join("bin/conduit-init");
@@ -129,7 +144,7 @@ impl Mesh {
     /// Starts the proxy of the pod at this place, which is not ready when this returns.
     pub(crate) fn spawn_proxy(&self, index: usize) -> Result<Process> {
         let pod = self.network.pods.get(index).context("there is no such pod")?;
-        self.proxy(pod).logged(pod, &self.folder.join("logs"))
+        self.proxy(index, pod).logged(pod, &self.folder.join("logs"))
     }
 
     /// The proxies, in the order of the pods.
@@ -219,13 +234,15 @@ impl Mesh {
         Ok(())
     }
 
-    fn proxy(&self, pod: &Pod) -> Spawn {
+    fn proxy(&self, index: usize, pod: &Pod) -> Spawn {
+        let further = (1..self.parts.addresses).map(|number| Network::further(index, number));
+        let addresses = std::iter::once(pod.ip).chain(further).map(|ip| ip.to_string()).collect::<Vec<_>>();
         let identity = self.folder.join("identity");
         let program = self.folder.join("bin/conduit-proxy");
         let mut spawn = Spawn::new(format!("proxy-{}", pod.name), [program.to_string_lossy()]);
         let own = [
             ("LOG", "info".to_owned()),
-            ("POD_IPS", pod.ip.to_string()),
+            ("POD_IPS", addresses.join(",")),
             ("POD_NAME", pod.name.clone()),
             ("POD_NAMESPACE", NAMESPACE.to_owned()),
             ("DISCOVERY_ADDRESS", format!("{OPERATOR}:8086")),
@@ -235,7 +252,7 @@ impl Mesh {
         ];
         spawn.environment.extend(own.map(|(name, value)| (format!("CONDUIT_PROXY_{name}"), value)));
         spawn.environment.extend(self.parts.settings.iter().cloned());
-        spawn.cpu = Cpu::Proxies;
+        spawn.cpu = if self.parts.either_cpu { Cpu::Either } else { Cpu::Proxies };
         spawn.uid = Some(PROXY_UID);
         spawn
     }
@@ -276,13 +293,15 @@ fn credentials(folder: &Path, network: &Network) -> Result<()> {
 
 /// Whether an admin server says that its program is ready.
 fn answers(from: &Pod, address: SocketAddr) -> bool {
-    let ask = || -> Result<String> {
-        let mut stream = from.namespace.connect(address, ANSWER)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        write!(stream, "GET /ready HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    ask(from, address, "/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+}
+
+/// What an admin server answers, head and body.
+pub(crate) fn ask(from: &Pod, address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = from.namespace.connect(address, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -7,9 +7,13 @@ use std::{net::Ipv4Addr, path::Path};
 
 const TYPES: &str = "type.googleapis.com/envoy.extensions";
 
-/// The configuration of one half.
-pub(super) fn configuration(half: Half, server: Ipv4Addr, certificates: &Path) -> Value {
-    let tls = Tls { half, certificates };
+/// Where its numbers can be asked for, in the client's half if sessions are looked at.
+pub(super) const ADMIN: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9901);
+
+/// The configuration of one half. `sessions` says how many sessions the client's keeps for each server, where that is not what
+/// it does by itself.
+pub(super) fn configuration(half: Half, server: Ipv4Addr, certificates: &Path, sessions: Option<u32>) -> Value {
+    let tls = Tls { half, certificates, sessions };
     let (listen, ports, next): (_, Ports, Ports) = match half {
         Half::Client => (Ipv4Addr::LOCALHOST, PORTS.outbound, PORTS.inbound),
         Half::Server => (Ipv4Addr::UNSPECIFIED, PORTS.inbound, PORTS.origin),
@@ -19,7 +23,7 @@ pub(super) fn configuration(half: Half, server: Ipv4Addr, certificates: &Path) -
         Half::Client => json!({"use_downstream_protocol_config": both_protocols()}),
         Half::Server => json!({"explicit_http_config": explicit}),
     };
-    json!({"static_resources": {
+    let resources = json!({
         "listeners": [
             listener("h1", (listen, ports.http1), &http("h1"), &tls.listener(&["http/1.1"])),
             listener("h2", (listen, ports.http2), &http("h2"), &tls.listener(&["h2"])),
@@ -32,7 +36,12 @@ pub(super) fn configuration(half: Half, server: Ipv4Addr, certificates: &Path) -
                 &tls.cluster(&["h2"])),
             cluster("tcp", (server, next.tcp), None, &tls.cluster(&[])),
         ],
-    }})
+    });
+    let mut configuration = json!({"static_resources": resources});
+    if half == Half::Client && sessions.is_some() {
+        configuration["admin"] = json!({"address": address(ADMIN)});
+    }
+    configuration
 }
 
 fn windows() -> Value {
@@ -104,6 +113,7 @@ fn cluster(name: &str, to: (Ipv4Addr, u16), protocols: Option<Value>, tls: &Opti
 struct Tls<'a> {
     half: Half,
     certificates: &'a Path,
+    sessions: Option<u32>,
 }
 
 impl Tls<'_> {
@@ -117,7 +127,10 @@ impl Tls<'_> {
         let mut common = self.common(alpn);
         common["validation_context"]["match_typed_subject_alt_names"] =
             json!([{"san_type": "DNS", "matcher": {"exact": "server.bench"}}]);
-        let context = json!({"sni": "server.bench", "common_tls_context": common});
+        let mut context = json!({"sni": "server.bench", "common_tls_context": common});
+        if let Some(sessions) = self.sessions {
+            context["max_session_keys"] = json!(sessions);
+        }
         (self.half == Half::Client).then(|| self.socket("UpstreamTlsContext", context))
     }
 
@@ -150,7 +163,7 @@ mod tests {
     #[test]
     fn only_what_is_between_the_halves_is_encrypted() {
         let encrypted = |half, what: &str| {
-            let configuration = configuration(half, Ipv4Addr::LOCALHOST, Path::new("certs"));
+            let configuration = configuration(half, Ipv4Addr::LOCALHOST, Path::new("certs"), None);
             let all = configuration["static_resources"][what].as_array().unwrap().clone();
             let socket = |value: &Value| {
                 !value["transport_socket"].is_null() || !value["filter_chains"][0]["transport_socket"].is_null()

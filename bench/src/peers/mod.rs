@@ -5,10 +5,12 @@ mod certificates;
 mod envoy;
 mod haproxy;
 mod subject;
+mod variation;
 
 pub(crate) mod floor;
 
 pub(crate) use subject::Subject;
+pub(crate) use variation::Variation;
 
 use crate::{load::Protocol, mesh};
 use serde::{Deserialize, Serialize};

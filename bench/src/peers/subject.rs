@@ -1,6 +1,6 @@
 //! One of those that are measured, with its pods, its origin and its two halves. Must not know what is measured.
 
-use super::{Half, PORTS, Peer, Ports, Programs, certificates, envoy, floor_maps, haproxy, redirects};
+use super::{Half, PORTS, Peer, Ports, Programs, Variation, certificates, envoy, floor_maps, haproxy, redirects};
 use crate::{
     load::Protocol,
     measure::now,
@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Subject {
     /// Which.
     pub(crate) peer: Peer,
+    /// In what it is unusual.
+    pub(crate) variation: Variation,
     programs: Programs,
     place: Place,
     origin: Option<Process>,
@@ -43,13 +45,20 @@ enum Place {
 
 impl Subject {
     /// Starts everything but the client's half: what is measured at the start is that one's.
-    pub(crate) async fn without_client_half(peer: Peer, programs: &Programs) -> Result<Self> {
+    pub(crate) async fn without_client_half(peer: Peer, variation: Variation, programs: &Programs) -> Result<Self> {
         let place = match peer {
-            Peer::Conduit => Place::Mesh(Box::new(Mesh::without_proxies(&parts(programs)).await?)),
+            Peer::Conduit => Place::Mesh(Box::new(Mesh::without_proxies(&parts(programs, variation)).await?)),
             Peer::None | Peer::Floor | Peer::Haproxy | Peer::Envoy => bare(peer)?,
         };
-        let mut subject =
-            Self { peer, programs: programs.clone(), place, origin: None, client_half: None, server_half: None };
+        let mut subject = Self {
+            peer,
+            variation,
+            programs: programs.clone(),
+            place,
+            origin: None,
+            client_half: None,
+            server_half: None,
+        };
         let mut origin = Spawn::new("origin", [crate::this_program()?, "origin".to_owned()]);
         origin.cpu = Cpu::Load;
         subject.origin = Some(origin.logged(subject.server(), subject.folder())?);
@@ -59,10 +68,10 @@ impl Subject {
     }
 
     /// Starts everything, and waits until it is ready.
-    pub(crate) async fn start(peer: Peer, programs: &Programs) -> Result<Self> {
-        let mut subject = Self::without_client_half(peer, programs).await?;
+    pub(crate) async fn start(peer: Peer, variation: Variation, programs: &Programs) -> Result<Self> {
+        let mut subject = Self::without_client_half(peer, variation, programs).await?;
         subject.start_client_half()?;
-        subject.is_ready(Half::Client).await?;
+        subject.client_half_is_ready().await?;
         Ok(subject)
     }
 
@@ -73,9 +82,49 @@ impl Subject {
         Ok(began)
     }
 
-    /// Waits until the client's half can be used.
+    /// Waits until the client's half can be used, and has it called all that it is to know.
     pub(crate) async fn client_half_is_ready(&mut self) -> Result<()> {
-        self.is_ready(Half::Client).await
+        self.is_ready(Half::Client).await?;
+        let others = (0..self.variation.services()).map(mesh::manifests::other_service);
+        let others: Vec<_> = others.map(|ip| format!("{ip}:{}", PORTS.service.http1)).collect();
+        if !others.is_empty() {
+            let to = format!("--to={}", self.target(Protocol::Http1));
+            self.client(&["tour".to_owned(), to, format!("--and={}", others.join(","))]).await?;
+        }
+        Ok(())
+    }
+
+    /// The TLS sessions that the client's half has opened until now; none where that is not counted.
+    pub(crate) fn sessions(&self) -> Result<Option<Sessions>> {
+        let client = &self.network().pods[0];
+        Ok(match self.peer {
+            Peer::Conduit => {
+                let numbers = mesh::ask(client, (client.ip, mesh::ADMIN).into(), "/metrics")?;
+                let of = |result: &str| {
+                    sum(&numbers, |name| {
+                        name.starts_with("conduit_tls_handshakes_total{")
+                            && name.contains("direction=\"outbound\"")
+                            && name.contains(&format!("result=\"{result}\""))
+                    })
+                };
+                Some(Sessions { opened: of("full") + of("resumed"), resumed: of("resumed") })
+            }
+            Peer::Envoy if self.kept_sessions().is_some() => {
+                let numbers = mesh::ask(client, envoy::ADMIN.into(), "/stats?filter=cluster.tcp.ssl")?;
+                let of = |what: &str| sum(&numbers, |name| name == format!("cluster.tcp.ssl.{what}:"));
+                Some(Sessions { opened: of("handshake"), resumed: of("session_reused") })
+            }
+            _ => None,
+        })
+    }
+
+    /// How many sessions Envoy's client is told to keep: more than are opened side by side, or none.
+    fn kept_sessions(&self) -> Option<u32> {
+        match self.variation {
+            Variation::NewSessions => Some(0),
+            Variation::Resumption => Some(64),
+            _ => None,
+        }
     }
 
     /// The processes between client and origin: the client's half, the server's.
@@ -144,7 +193,10 @@ impl Subject {
                 vec![self.programs.haproxy.display().to_string(), "-db".into(), "-f".into(), file]
             }
             (_, Peer::Envoy) => {
-                let file = self.write(name, &envoy::configuration(half, server, &certificates).to_string())?;
+                let file = self.write(
+                    name,
+                    &envoy::configuration(half, server, &certificates, self.kept_sessions()).to_string(),
+                )?;
                 let envoy = self.programs.envoy.display().to_string();
                 let flags = ["--concurrency", "1", "--disable-hot-restart", "-l", "warning", "-c"];
                 [vec![envoy], flags.map(ToOwned::to_owned).to_vec(), vec![file]].concat()
@@ -199,15 +251,44 @@ impl Subject {
     }
 }
 
-fn parts(programs: &Programs) -> Parts {
+/// TLS sessions that a client has opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sessions {
+    /// All of them.
+    pub(crate) opened: f64,
+    /// Those that go on from an earlier one.
+    pub(crate) resumed: f64,
+}
+
+impl Sessions {
+    /// The percentage that was resumed of those that were opened after `earlier`.
+    pub(crate) fn resumed_since(self, earlier: Self) -> f64 {
+        100.0 * (self.resumed - earlier.resumed) / (self.opened - earlier.opened).max(1.0)
+    }
+}
+
+/// The sum of those numbers, each at the end of a line, whose names are meant.
+fn sum(numbers: &str, is_meant: impl Fn(&str) -> bool) -> f64 {
+    let lines = numbers.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.filter(|(name, _)| is_meant(name)).filter_map(|(_, number)| number.trim().parse::<f64>().ok()).sum()
+}
+
+fn parts(programs: &Programs, variation: Variation) -> Parts {
     let Ports { http1, http2, tcp } = PORTS.service;
     let to = PORTS.origin;
     let port = |name: &str, port: u16, target: u16| mesh::manifests::Port::new(name, port, target);
     Parts {
         binaries: programs.binaries.clone(),
         servers: 1,
+        services: variation.services(),
+        addresses: variation.addresses(),
+        plaintext: variation == Variation::Plaintext,
+        either_cpu: matches!(variation, Variation::EitherCpu | Variation::TwoWorkers),
         ports: vec![port("http", http1, to.http1), port("grpc", http2, to.http2), port("tcp", tcp, to.tcp)],
-        settings: Vec::new(),
+        settings: match variation {
+            Variation::TwoWorkers => vec![("CONDUIT_PROXY_WORKERS".to_owned(), "2".to_owned())],
+            _ => Vec::new(),
+        },
         keep: None,
     }
 }

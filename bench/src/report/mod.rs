@@ -5,6 +5,7 @@ mod plots;
 mod svg;
 mod tables;
 mod targets;
+mod variations;
 
 use crate::results::Results;
 use anyhow::{Context, Result};

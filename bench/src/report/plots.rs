@@ -113,13 +113,14 @@ fn points(lines: &[Line]) -> impl Iterator<Item = &(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Reading;
+    use crate::{peers::Variation, results::Reading};
 
     #[test]
     fn each_peer_that_was_measured_has_a_line_and_a_name_and_what_was_not_measured_has_no_plot() {
         let reading = |peer, at, p50: f64| Reading {
             scenario: Scenario::RateHttp1,
             peer,
+            variation: Variation::Usual,
             repetition: 1,
             at: Some(at),
             busy: 0.0,

@@ -1,22 +1,25 @@
 //! Tables of a run, as text for a terminal and as Markdown. Must not measure or judge.
 
-use super::targets::{Against, Bound, Limit, TARGETS, Target};
+use super::{
+    targets::{Against, Bound, Limit, TARGETS, Target},
+    variations,
+};
 use crate::{
-    peers::Peer,
+    peers::{Peer, Variation},
     results::{Metric, Query, Results, Spread},
     scenario::Scenario,
 };
 
 /// What stands where nothing was measured.
-const NOTHING: &str = "–";
+pub(super) const NOTHING: &str = "–";
 
 /// Rows under a head; the first column is what a row is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     /// What it is about.
     pub(crate) title: &'static str,
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    pub(super) head: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -47,7 +50,8 @@ impl Table {
 /// All that a run has something for.
 pub(crate) fn all(results: &Results) -> Vec<Table> {
     let tables = [throughput(results), latency(results), bulk(results), memory(results)];
-    tables.into_iter().filter(|table| table.head.len() > 1).chain([targets(results)]).collect()
+    let tables = tables.into_iter().filter(|table| table.head.len() > 1);
+    tables.chain(variations::all(results)).chain([targets(results)]).collect()
 }
 
 /// A column: its head, the value, and how it is written.
@@ -156,10 +160,14 @@ pub(crate) fn failures(results: &Results) -> Vec<String> {
     let mut failed = std::collections::BTreeMap::<_, f64>::new();
     for reading in &results.readings {
         let errors = reading.values.get(&Metric::Errors).copied().unwrap_or_default();
-        *failed.entry((reading.peer, reading.scenario)).or_default() += errors;
+        *failed.entry((reading.peer, reading.variation, reading.scenario)).or_default() += errors;
     }
     let failed = failed.into_iter().filter(|(_, errors)| *errors > 0.0);
-    failed.map(|((peer, scenario), errors)| format!("{peer}, {scenario}: {errors} exchanges failed")).collect()
+    let told = |((peer, variation, scenario), errors): ((_, Variation, _), _)| {
+        let variation = if variation == Variation::Usual { String::new() } else { format!(", {variation}") };
+        format!("{peer}, {scenario}{variation}: {errors} exchanges failed")
+    };
+    failed.map(told).collect()
 }
 
 /// How many targets are met in the first step and in the second, and of how many the run says something.
@@ -198,7 +206,7 @@ fn whole(value: f64) -> String {
     if value <= -0.5 { format!("-{text}") } else { text }
 }
 
-fn with_range<const DIGITS: usize>(spread: Spread) -> String {
+pub(super) fn with_range<const DIGITS: usize>(spread: Spread) -> String {
     let Spread { median, least, most } = spread;
     if least == most {
         return format!("{median:.DIGITS$}");
@@ -215,6 +223,7 @@ mod tests {
         let reading = |peer, repetition, rate, cpu| Reading {
             scenario: Scenario::MaxHttp1,
             peer,
+            variation: Variation::Usual,
             repetition,
             at: None,
             busy: 0.0,

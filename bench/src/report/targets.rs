@@ -2,7 +2,7 @@
 //! say more about the machine. Must not know how it is shown.
 
 use crate::{
-    peers::Peer,
+    peers::{Peer, Variation},
     results::{Metric, Query, Results, Spread},
     scenario::Scenario,
 };
@@ -94,7 +94,7 @@ const fn target(what: &'static str, query: Query, unit: (usize, &'static str), f
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 19] = [
+pub(crate) const TARGETS: [Target; 22] = [
     cpu("CPU per HTTP/1.1 request", Scenario::MaxHttp1, at_most(HAPROXY, 0.85), at_most(HAPROXY, 0.70)),
     cpu("CPU per HTTP/2 request", Scenario::MaxHttp2, at_most(ENVOY, 0.50), at_most(HAPROXY, 1.0)),
     cpu("CPU per gRPC call", Scenario::MaxGrpc, at_most(ENVOY, 0.45), at_most(HAPROXY, 1.0)),
@@ -110,6 +110,9 @@ pub(crate) const TARGETS: [Target; 19] = [
         ..added("one proxy's share of that p99", Metric::P99, at_most(NUMBER, 1.0), at_most(NUMBER, 0.3))
     },
     cpu("CPU per new mutual-TLS connection", Scenario::Connections, at_most(ENVOY, 0.60), at_most(ENVOY, 0.40)),
+    scaling("CPU per HTTP/1.1 request, two workers", Variation::TwoWorkers, (Variation::EitherCpu, "one"), 1.15),
+    scaling("CPU per HTTP/1.1 request, 1,000 Services", Variation::Services, (Variation::Usual, "one"), 1.1),
+    scaling("CPU per HTTP/1.1 request, 1,000 endpoints", Variation::Endpoints, (Variation::Usual, "one"), 1.1),
     bulk("CPU per GB, down", Scenario::BulkDown),
     bulk("CPU per GB, up", Scenario::BulkUp),
     memory("idle memory, resident", MEMORY, at_most(NUMBER, 8.0), at_most(NUMBER, 6.0)),
@@ -140,6 +143,13 @@ pub(crate) const TARGETS: [Target; 19] = [
         at_most(NUMBER, 30.0),
     ),
 ];
+
+/// What more of something may cost in terms of one; there is no second step.
+const fn scaling(what: &'static str, more: Variation, one: (Variation, &'static str), times: f64) -> Target {
+    let query = Query::new(Scenario::MaxHttp1, Metric::Cpu);
+    let limit = at_most(Against::Own(query.under(one.0), one.1), times);
+    target(what, query.under(more), (1, "µs"), limit, limit)
+}
 
 const MEMORY: Query = Query::new(Scenario::Memory, Metric::Resident);
 
@@ -190,6 +200,7 @@ mod tests {
         let reading = |&(peer, scenario, metric, value): &(Peer, Scenario, Metric, f64)| Reading {
             scenario,
             peer,
+            variation: Variation::Usual,
             repetition: 1,
             at: None,
             busy: 0.0,
@@ -243,6 +254,17 @@ mod tests {
         let mut both = results;
         both.readings[0].values.insert(Metric::ResidentAfter, 12.0);
         assert_eq!(after.verdict(&both, after.first), Some(Verdict { ratio: 1.2, met: true }));
+    }
+
+    #[test]
+    fn two_workers_are_compared_with_one_on_the_same_cpus() {
+        let (h1, cpu) = (Scenario::MaxHttp1, Metric::Cpu);
+        let mut results =
+            results(&[(Peer::Conduit, h1, cpu, 10.0), (Peer::Conduit, h1, cpu, 20.0), (Peer::Conduit, h1, cpu, 22.0)]);
+        results.readings[1].variation = Variation::EitherCpu;
+        results.readings[2].variation = Variation::TwoWorkers;
+        let target = named("CPU per HTTP/1.1 request, two workers");
+        assert_eq!(target.verdict(&results, target.first), Some(Verdict { ratio: 1.1, met: true }));
     }
 
     #[test]

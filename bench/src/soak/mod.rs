@@ -70,6 +70,10 @@ pub(crate) async fn run(soak: &Soak) -> Result<()> {
     let parts = Parts {
         binaries: soak.binaries.clone(),
         servers: SERVERS,
+        services: 0,
+        addresses: 1,
+        plaintext: false,
+        either_cpu: false,
         ports,
         settings: Vec::new(),
         keep: soak.keep.clone(),

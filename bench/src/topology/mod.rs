@@ -66,6 +66,29 @@ impl Network {
         Ipv4Addr::new(10, 77, 0, 10 + u8::try_from(index).unwrap_or(u8::MAX - 10))
     }
 
+    /// Further addresses of the pod at this place in the list, from 0; room is for 16,000, once [`Network::widen`] was called.
+    pub(crate) fn further(index: usize, number: u16) -> Ipv4Addr {
+        let [high, low] = (number + 1).to_be_bytes();
+        Ipv4Addr::new(10, 100 + u8::try_from(index).unwrap_or(100), high, low)
+    }
+
+    /// Gives each pod its further addresses, without a device's list of them: all of a subnet.
+    pub(crate) fn widen(&self) -> Result<()> {
+        for (index, pod) in self.pods.iter().enumerate() {
+            let [first, second, ..] = Self::further(index, 0).octets();
+            let subnet = format!("{first}.{second}.0.0/16");
+            pod.namespace.ip(&format!("route add local {subnet} dev lo"))?;
+            for other in self.pods.iter().filter(|other| other.ip != pod.ip) {
+                // By way of the pod's first address, so that one neighbour has to be known and not a thousand.
+                let device = format!("to{}", index + 1);
+                other
+                    .namespace
+                    .ip(&format!("route add {subnet} via {} dev {device} onlink src {}", pod.ip, other.ip))?;
+            }
+        }
+        Ok(())
+    }
+
     fn wire(&self) -> Result<()> {
         let all: Vec<&Pod> = std::iter::once(&self.node).chain(&self.pods).collect();
         for (index, one) in all.iter().enumerate() {

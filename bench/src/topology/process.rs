@@ -23,6 +23,8 @@ pub(crate) enum Cpu {
     Proxies,
     /// That of everything else.
     Load,
+    /// Any, before whatever else the machine does.
+    Either,
     /// Any.
     Any,
 }
@@ -34,7 +36,7 @@ impl Cpu {
         match self {
             Self::Proxies => Some(0),
             Self::Load => Some(last.min(1)),
-            Self::Any => None,
+            Self::Either | Self::Any => None,
         }
     }
 }
@@ -101,8 +103,11 @@ impl Spawn {
         command.arg(SUBCOMMAND).kill_on_drop(true);
         command.arg("--net").arg(pod.namespace.net()).arg("--mount").arg(pod.namespace.mount());
         if let Some(cpu) = self.cpu.number() {
+            command.arg(format!("--cpu={cpu}"));
+        }
+        if self.cpu != Cpu::Any {
             // What is measured comes before whatever else the machine does.
-            command.arg(format!("--cpu={cpu}")).arg("--nice=-10");
+            command.arg("--nice=-10");
         }
         if let Some(uid) = self.uid {
             command.arg(format!("--uid={uid}"));
