@@ -133,7 +133,9 @@ fn trailers(input: &mut BytesMut) -> Result<Next, Fault> {
         Err(_) => return Err(Fault::Invalid("the trailers are not headers, or too many")),
     };
     let lines = &input[..length];
-    let bare = lines.iter().zip(&lines[1..]).any(|(before, byte)| *byte == b'\n' && *before != b'\r');
+    let bare = |(before, byte): (&u8, &u8)| *byte == b'\n' && *before != b'\r';
+    // The parser takes an LF alone for the empty line after the last one.
+    let bare = lines.first() == Some(&b'\n') || lines.iter().zip(&lines[1..]).any(bare);
     if bare || length > limits::TRAILERS_SIZE {
         return Err(Fault::Invalid("the trailers are too long, or a line of theirs ends without CR"));
     }
@@ -214,6 +216,7 @@ mod tests {
             "1\r\na0\r\n\r\n",
             "ffffffffffffffff\r\n",
             "10000000000000001\r\na",
+            "0\r\n\n",
             "0\r\nX: 1\n\r\n",
             "0\r\nX : 1\r\n\r\n",
             "0\r\nX: 1\r\n y\r\n\r\n",
