@@ -40,9 +40,7 @@ here=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 cd "$(dirname "$0")/.."
 recorded=bench/instructions.txt
 ((EUID == 0)) || { echo 'pods take root (namespaces): run make bench-instructions as root' >&2; exit 1; }
-for program in valgrind curl nsenter; do
-    command -v "$program" >/dev/null || { echo "$program is needed, and not installed" >&2; exit 1; }
-done
+hack/prerequisites.sh valgrind curl
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*" >&2; }
 
 if [[ -z ${BINARIES:-} ]]; then

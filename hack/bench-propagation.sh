@@ -7,6 +7,7 @@ export CLUSTER=bench PROFILE=release
 : "${CARGO_TARGET_DIR:?is set by make: run make bench-propagation}"
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
 
+hack/prerequisites.sh
 say 'building'
 # What measures is built as quickly as the cases are; what is measured, as users get it.
 host=$(rustc -vV | sed -n 's/^host: //p')

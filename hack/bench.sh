@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:?usage: hack/bench.sh run|soak}
 profile=${BENCH_PROFILE:-release}
+((EUID == 0)) || { echo "pods take root (namespaces): run make ${what/run/bench} as root" >&2; exit 1; }
 envoy=1.40.0
 
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 ((EUID == 0)) || { echo 'pods take root (namespaces): run make conformance as root' >&2; exit 1; }
 profile=${PROFILE:?is set by make: run make conformance}
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
+hack/prerequisites.sh
 
 # Of the sources, of what they depend on, and of the compiler that reads them.
 tools=$CONDUIT_CACHE/conformance-$({
