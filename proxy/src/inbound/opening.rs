@@ -3,6 +3,12 @@
 //! A peer of the mesh says so in its first bytes, whatever it has been told about the port; so every connection is looked
 //! at, those to opaque ports too. There a client that has proved nothing may wait for the server, which is opened after a
 //! short silence: sooner would be to take a peer whose hello comes a moment later for a client without one.
+//!
+//! Why the two do not race, on a port that declares to be opaque: to open the application at once is harmless, but to pass its
+//! greeting on is not. A peer that reads a greeting where a ServerHello should be fails, and the greeting has been sent in the
+//! clear. So it would have to be held until the client is known not to be a peer, which is what is waited for anyway. Nor can
+//! the wait be made as short as the round trip: a peer's hello follows its SYN by the time that its proxy takes to run, which a
+//! CPU limit stretches to a period of the scheduler, 100 ms.
 
 use super::admit::{self, Permit};
 use crate::{

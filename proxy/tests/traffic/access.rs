@@ -151,3 +151,20 @@ fn a_head_that_is_refused_is_counted_by_its_code_and_written_about() {
         }
     });
 }
+
+#[test]
+fn frames_that_are_not_http2_are_counted_and_written_about_as_a_refusal() {
+    run(async {
+        let page = log();
+        let inbound = InboundProxy::before(refusing().await, Protocol::Http2);
+        let mut client = TcpStream::connect(inbound.address).await.unwrap();
+        // SETTINGS of one byte (RFC 9113 section 6.5: a multiple of six).
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x01\x04\0\0\0\0\0\0").await.unwrap();
+        client.shutdown().await.unwrap();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        let labels = ["direction=\"inbound\"", "error=\"request-invalid\""];
+        wait_for(&inbound.metrics, "conduit_requests_refused_total", &labels, 1.0).await;
+        let line = &page.lines(&[&inbound.metrics])[0];
+        assert_eq!(fields(line, ["kind", "error"]), ["request", "request-invalid"].map(Value::from));
+    });
+}
