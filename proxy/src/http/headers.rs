@@ -79,7 +79,9 @@ pub(crate) fn pass_response<B>(response: &mut Response<B>, upgrade: bool) -> Res
         // The server's own version ends here (RFC 9110 section 2.5); towards a client of HTTP/1.0 it is lowered.
         *response.version_mut() = Version::HTTP_11;
     }
-    response.headers_mut().remove(CONDUIT_ERROR);
+    if seek(response.headers(), &CONDUIT_ERROR).is_some() {
+        response.headers_mut().remove(CONDUIT_ERROR);
+    }
     Ok(())
 }
 
@@ -95,6 +97,12 @@ fn concerns_connection(name: &HeaderName) -> bool {
         17 => name == "transfer-encoding",
         _ => false,
     }
+}
+
+/// The first value of a header that few messages have. To look through the names of a message, most of which differ in their
+/// lengths, costs less than to find one by its hash.
+pub(crate) fn seek<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
 /// A body is in a transfer coding that is not `chunked`.

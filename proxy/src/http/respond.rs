@@ -1,6 +1,6 @@
 //! The answers that the proxy gives itself, and how it knows those of another.
 
-use super::body::ResponseBody;
+use super::{body::ResponseBody, headers};
 use crate::outcome::Failure;
 use conduit_model::settings::ERROR_HEADER;
 use h2::Reason;
@@ -49,7 +49,7 @@ pub(crate) fn reset<F>(reason: Reason) -> Response<ResponseBody<F>> {
 
 /// The failure that the proxy of a meshed peer answered with, if its answer is one.
 pub(crate) fn failure_of_peer(headers: &HeaderMap) -> Option<Failure> {
-    let value = headers.get(CONDUIT_ERROR)?.to_str().ok()?;
+    let value = headers::seek(headers, &CONDUIT_ERROR)?.to_str().ok()?;
     Failure::from_code(value.split(';').next().unwrap_or_default().trim())
 }
 

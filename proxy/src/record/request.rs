@@ -295,7 +295,9 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The gRPC status in a header or trailer block. One that is no number counts as none.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+    // Looked for among the few that there are, which costs less than a hash.
+    let (_, status) = headers.iter().find(|(name, _)| *name == GRPC_STATUS)?;
+    status.to_str().ok()?.parse().ok()
 }
 
 /// Index of the route that a request takes in what [`RouteSeries::all`] made of the same routes.

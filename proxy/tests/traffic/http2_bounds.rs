@@ -121,6 +121,23 @@ fn a_client_that_asks_and_does_not_hear_the_answers_is_not_read_any_further() {
 }
 
 #[test]
+fn a_client_that_opens_its_window_without_end_is_sent_away_when_it_is_too_wide() {
+    run(async {
+        for (which, address, _held) in proxies().await {
+            let mut raw = Raw::connect(address, &[]).await;
+            // What is small holds nothing.
+            raw.send(&frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(100_000)).await;
+            serves(address).await;
+            raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/", &[]))).await;
+            assert_eq!(raw.next_of(HEADERS).await.stream, 1, "{which}");
+            raw.send(&frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes())).await;
+            assert_eq!(raw.end().await, FLOW_CONTROL_ERROR, "{which}");
+            serves(address).await;
+        }
+    });
+}
+
+#[test]
 fn a_client_that_sends_frames_without_data_is_sent_away() {
     run(async {
         for (which, address, _held) in proxies().await {

@@ -10,6 +10,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -24,6 +25,8 @@ pub(crate) struct Streamed {
     /// Bytes of the last piece, of which the peer has not been told that they were taken.
     taken: usize,
     data_ended: bool,
+    /// Nothing more comes, as was seen before: `h2` has to look the stream up for it.
+    ended: Cell<bool>,
     of: Of,
 }
 
@@ -70,7 +73,7 @@ impl Streamed {
 
     fn new(stream: RecvStream, headers: &HeaderMap, of: Of) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { stream, length, taken: 0, data_ended: false, of }
+        Self { stream, length, taken: 0, data_ended: false, ended: Cell::new(false), of }
     }
 
     /// Tells the peer that the last piece was taken.
@@ -96,6 +99,7 @@ impl Drop for Streamed {
         // `h2` gives it back only once nobody holds the stream any more, and the other direction may go on for long.
         self.release();
         if let Of::Response(OfResponse { stream: Some(stream), .. }) = &mut self.of
+            && !self.ended.get()
             && !self.stream.is_end_stream()
         {
             stream.send_reset(reset::reason());
@@ -126,7 +130,10 @@ impl Body for Streamed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        if !self.ended.get() {
+            self.ended.set(self.stream.is_end_stream());
+        }
+        self.ended.get()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -122,6 +122,7 @@ pub(crate) async fn open(
             state.ended.set(true);
             return Poll::Ready(Err(Ended::Silent));
         }
+        outlet.turn();
         window.adapt(|size| connection.set_initial_window_size(size));
         let ended = connection.poll_unpin(cx).map_err(Ended::Broken);
         state.ended.set(ended.is_ready());

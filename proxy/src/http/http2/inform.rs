@@ -21,11 +21,14 @@ impl Informations {
         Informer(self.clone(), stream)
     }
 
-    /// Takes those for `stream`. They are there since it was polled, and so are no others.
-    pub(super) fn take(&self, stream: StreamId) -> impl Iterator<Item = Response<()>> {
-        let mut all = self.0.borrow_mut();
-        let taken = if all.is_empty() { Vec::new() } else { mem::take(&mut *all) };
-        taken.into_iter().filter(move |(of, _)| *of == stream).map(|(_, response)| response)
+    /// Takes those for `stream`, which is asked for seldom. They are there since it was polled, and so are no others.
+    pub(super) fn take(&self, stream: impl FnOnce() -> StreamId) -> Vec<Response<()>> {
+        let taken = mem::take(&mut *self.0.borrow_mut());
+        if taken.is_empty() {
+            return Vec::new();
+        }
+        let stream = stream();
+        taken.into_iter().filter(|(of, _)| *of == stream).map(|(_, response)| response).collect()
     }
 }
 

@@ -120,6 +120,7 @@ async fn handshake(
         .max_pending_accept_reset_streams(limits::RESET_UNSEEN)
         .handshake(wire);
     poll_fn(|cx| {
+        outlet.turn();
         let shaken = Pin::new(&mut handshake).poll(cx);
         // An error of the connection shows when it is read.
         let _ = outlet.poll_send(cx);
@@ -146,6 +147,7 @@ where
     all.push(Going::Away { told: going_away });
     let (mut answered, mut given_up) = (0, 0);
     poll_fn(|cx| {
+        outlet.turn();
         window.adapt(|size| connection.set_initial_window_size(size));
         loop {
             // What is answered by now is in what the connection writes next.
@@ -244,7 +246,7 @@ where
                         return Poll::Ready(Ended::GivenUp);
                     }
                     let answered = answer.poll(cx);
-                    for information in informations.take(respond.stream_id()) {
+                    for information in informations.take(|| respond.stream_id()) {
                         // It has to be understood by nobody.
                         let _ = respond.send_informational(information);
                     }

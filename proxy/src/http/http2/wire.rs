@@ -44,16 +44,24 @@ struct Gathering {
     unflushed: bool,
     heard: bool,
     ever_heard: bool,
+    /// Nothing has come that was not read in this turn. Each request that `h2` gives out has it look for more.
+    dry: bool,
 }
 
 /// Both sides of one connection.
 pub(super) fn wire(io: Io) -> (Wire, Outlet) {
-    let gathering = Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false, heard: false, ever_heard: false };
+    let gathering =
+        Gathering { io, gathered: Vec::new(), sent: 0, unflushed: false, heard: false, ever_heard: false, dry: false };
     let gathering = Rc::new(RefCell::new(gathering));
     (Wire(gathering.clone()), Outlet(gathering))
 }
 
 impl Outlet {
+    /// A turn begins, in which it is looked once more whether anything has come.
+    pub(super) fn turn(&self) {
+        self.0.borrow_mut().dry = false;
+    }
+
     /// Sends what has gathered.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_send(cx)
@@ -131,7 +139,13 @@ impl Gathering {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let gathering = &mut *self.0.borrow_mut();
-        let read = ready!(Pin::new(&mut gathering.io).poll_read(cx, buf));
+        if gathering.dry {
+            // Whoever drives the connection is woken when something comes, since it was looked first.
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut gathering.io).poll_read(cx, buf);
+        gathering.dry = read.is_pending();
+        let read = ready!(read);
         (gathering.heard, gathering.ever_heard) = (true, true);
         Poll::Ready(read)
     }
