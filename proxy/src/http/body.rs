@@ -265,6 +265,13 @@ impl<F: Finish> ResponseBody<F> {
         body
     }
 
+    /// Sends on what there is of the request, as [`Incoming::poll_request`] does.
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let Self::Streamed { incoming, .. } = self {
+            incoming.poll_request(cx);
+        }
+    }
+
     fn finish_if_ended(&mut self) {
         // The server may not ask again once nothing can come.
         if matches!(self, Self::Streamed { incoming, .. } if incoming.is_end_stream()) {

@@ -34,6 +34,15 @@ impl Incoming {
             Self::Http2(body) => body.informer().map(Informer::Http2),
         }
     }
+
+    /// Sends on what there is of the request that this answers, where nobody else does. For whoever cannot take more of the
+    /// answer now, and must not hold up the request with it.
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Http1(body) => body.poll_request(cx),
+            Self::Http2(_) => {}
+        }
+    }
 }
 
 impl Informer {

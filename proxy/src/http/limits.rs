@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Most bytes of a message's head, HTTP/1 and HTTP/2. Beyond it a request gets 431. Also the most that is read ahead of
-/// an HTTP/1 body.
+/// an HTTP/1 body, and of the requests that come before the answer to the one before them.
 pub(crate) const HEAD: usize = 64 * 1024;
 
 /// Most headers of an HTTP/1 message. Beyond it a request gets 431.
@@ -23,12 +23,20 @@ pub(crate) const TRAILERS_SIZE: usize = 16 * 1024;
 /// Most informational responses (1xx) to one HTTP/1 request.
 pub(crate) const INFORMATIONAL: usize = 16;
 
-/// Bytes of an HTTP/1 request's body that are read and thrown away, where an answer came before it, so that its connection
-/// can be used again, or closes without a reset that would destroy the answer on its way.
+/// How long what is left of an HTTP/1 request whose answer has ended is sent on to a server that takes none of it, or from a
+/// client that sends none. Then both connections are closed.
+pub(crate) const STALLED: Duration = Duration::from_secs(10);
+
+/// Bytes of an HTTP/1 request's body that are read and thrown away, where an answer came before it and nobody wants the rest,
+/// so that its connection can be used again.
 pub(crate) const DISCARDED: usize = 256 * 1024;
 
-/// How long a connection that is being closed is read, for the same reason.
+/// How long that may take; also how long a client may pause on a connection that is being closed, which is read so that no
+/// reset destroys the answer on its way.
 pub(crate) const DISCARDING: Duration = Duration::from_secs(2);
+
+/// How long a connection that is being closed is read at most.
+pub(crate) const CLOSING: Duration = Duration::from_secs(30);
 
 /// Requests that one HTTP/2 connection may have open at once. More than what clients usually ask for, because one
 /// connection to the proxy stands for many to a service.

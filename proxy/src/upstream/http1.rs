@@ -1,7 +1,7 @@
 //! HTTP/1.1 connections to one address, one request at a time on each.
 //!
 //! A connection is put back when its response has ended, and its request too: where the answer came first, what is left of
-//! the request is sent in a task of its own. The latest is taken first, so that the others can grow old and be closed. One
+//! the request is sent in a task of its own, for as long as the server takes it and the client has more. The latest is taken first, so that the others can grow old and be closed. One
 //! that its server has closed meanwhile is found out when it is taken, or when it is looked after.
 
 use super::connections::{Connections, Lease};
@@ -9,6 +9,7 @@ use crate::{
     http::{
         http1::{Body, Client, SendError},
         incoming::Incoming,
+        limits,
         outgoing::Outgoing,
     },
     identity::Alpn,
@@ -17,7 +18,7 @@ use crate::{
 };
 use http::Response;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Most idle connections to one address; more are closed, the oldest first.
 const MOST_IDLE: usize = 256;
@@ -114,12 +115,25 @@ impl Sender {
 /// The response on `sender` has ended.
 pub(super) fn finish(sender: Sender, connections: Rc<Connections>) {
     if sender.client.has_sent() {
-        return connections.http1_idle(sender);
-    }
-    if sender.can_go_on() {
+        connections.http1_idle(sender);
+    } else if sender.client.wants_rest() {
         tokio::task::spawn_local(async move {
-            sender.client.rest().await;
-            connections.http1_idle(sender);
+            if sends_rest(&sender).await {
+                connections.http1_idle(sender);
+            }
         });
+    }
+}
+
+/// Sends what is left of a request whose answer has ended; whether all of it went. Not if nothing did for a while: neither
+/// connection is to be held by what nobody reads or writes.
+async fn sends_rest(sender: &Sender) -> bool {
+    loop {
+        let before = sender.witness.written();
+        match timeout(limits::STALLED, sender.client.rest()).await {
+            Ok(()) => return sender.client.has_sent(),
+            Err(_) if sender.witness.written() == before => return false,
+            Err(_) => {}
+        }
     }
 }

@@ -15,6 +15,7 @@ mod grpc_ends;
 mod heap;
 mod hostile;
 mod http1;
+mod http1_early;
 mod http2;
 mod http2_bounds;
 mod http2_messages;

@@ -159,6 +159,16 @@ pub(super) fn take(input: &mut BytesMut, most: u64) -> Bytes {
     }
 }
 
+impl Body {
+    /// Sends on what there is of the request that this answers, if it does.
+    pub(crate) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Request(_) => {}
+            Self::Response(body) => body.poll_request(cx),
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Broken;

@@ -29,6 +29,10 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
+/// Times that the connection is written to before it is read again. A body that comes and goes as fast as it can would use up
+/// the task's budget (tokio's), turn by turn, and an answer that comes meanwhile would be seen when all of it had gone.
+const TURN: usize = 4;
+
 /// A connection on which requests are sent.
 pub(crate) struct Client(Rc<RefCell<State>>);
 
@@ -48,6 +52,8 @@ struct State {
     reading: Reading,
     /// Whether another request may follow.
     keep_alive: bool,
+    /// The server has answered with an error, and closes: it wants no more of the request (RFC 9112 section 9.5).
+    refused: bool,
 }
 
 /// The rest of a request.
@@ -78,6 +84,7 @@ impl Client {
             deaf: false,
             reading: Reading::Done,
             keep_alive: true,
+            refused: false,
         })))
     }
 
@@ -141,6 +148,12 @@ impl Client {
         state.keep_alive && !state.deaf && state.reading == Reading::Done && state.transport.is_some()
     }
 
+    /// Whether the server may want what is left of the request at hand, whose answer has ended.
+    pub(crate) fn wants_rest(&self) -> bool {
+        let state = self.0.borrow();
+        !state.refused && !state.deaf && state.transport.is_some()
+    }
+
     /// Sends what is left of the request at hand.
     pub(crate) async fn rest(&self) {
         poll_fn(|cx| {
@@ -168,9 +181,10 @@ impl State {
         self.sending.is_none() && self.transport.as_ref().is_none_or(|transport| transport.output.is_flushed())
     }
 
-    /// Sends what there is of the request. That the server takes no more is no error: it may have answered.
+    /// Sends what there is of the request, as much as one turn allows. That the server takes no more is no error: it may have
+    /// answered.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        loop {
+        for _ in 0..TURN {
             let Some(transport) = self.transport.as_mut().filter(|_| !self.deaf) else { return Poll::Ready(Ok(())) };
             let mut waits = false;
             while let Some(Sending { body, writing }) = &mut self.sending
@@ -206,6 +220,8 @@ impl State {
                 return Poll::Ready(Ok(()));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn breaks_off(&mut self) -> SendError {
@@ -224,7 +240,9 @@ impl State {
             {
                 transport.took_head(head.length);
                 self.reading = head.framing.into();
-                self.keep_alive &= head.keep_alive || head.message.status().is_informational();
+                let status = head.message.status();
+                self.keep_alive &= head.keep_alive || status.is_informational();
+                self.refused = !self.keep_alive && (status.is_client_error() || status.is_server_error());
                 return Poll::Ready(Ok(head.message));
             }
             match transport.poll_fill(cx) {
@@ -243,15 +261,21 @@ impl Body {
         if self.ended {
             return Poll::Ready(None);
         }
+        self.poll_request(cx);
+        let state = &mut *self.connection.borrow_mut();
+        let Some(transport) = &mut state.transport else { return Poll::Ready(Some(Err(Broken::Gone))) };
+        let polled = state.reading.poll_frame(transport, cx);
+        self.ended = state.reading == Reading::Done;
+        polled
+    }
+
+    /// Sends what there is of the request, whose answer this is.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         let state = &mut *self.connection.borrow_mut();
         if let Poll::Ready(Err(_)) = state.poll_send(cx) {
             // The server has half a request, and its answer may be to that.
             state.reading = Reading::Broken;
         }
-        let Some(transport) = &mut state.transport else { return Poll::Ready(Some(Err(Broken::Gone))) };
-        let polled = state.reading.poll_frame(transport, cx);
-        self.ended = state.reading == Reading::Done;
-        polled
     }
 
     pub(super) fn is_ended(&self) -> bool {

@@ -88,9 +88,10 @@ pub fn request(bytes: &[u8]) -> Result<Option<Head<Request<()>>>, Fault> {
     *request.version_mut() = version(parsed.version);
     let target = parsed.path.unwrap_or_default().as_bytes();
     *request.uri_mut() = self::target(of(target), request.method())?;
-    *request.headers_mut() = self::headers(parsed.headers, of)?;
+    let (headers, cased) = self::headers(parsed.headers, of)?;
+    *request.headers_mut() = headers;
     host(&mut request)?;
-    if parsed.headers.iter().any(|header| is_cased(header.name)) {
+    if cased {
         request.extensions_mut().insert(Written { head: head.clone(), reason: Bytes::new() });
     }
     let framing = framing::of_request(request.version(), request.headers())?;
@@ -121,10 +122,11 @@ pub fn response(bytes: &[u8], method: &Method) -> Result<Option<Head<Response<()
     let code = parsed.code.unwrap_or_default();
     *response.status_mut() = StatusCode::from_u16(code).map_err(|_| Fault::Invalid("the status is not a number"))?;
     *response.version_mut() = version(parsed.version);
-    *response.headers_mut() = self::headers(parsed.headers, of)?;
+    let (headers, cased) = self::headers(parsed.headers, of)?;
+    *response.headers_mut() = headers;
     let reason = parsed.reason.unwrap_or_default();
     let usual = response.status().canonical_reason().is_some_and(|usual| usual == reason);
-    if !usual || parsed.headers.iter().any(|header| is_cased(header.name)) {
+    if !usual || cased {
         let reason = of(reason.as_bytes());
         response.extensions_mut().insert(Written { head: head.clone(), reason });
     }
@@ -163,12 +165,21 @@ fn copied(bytes: &[u8], length: usize) -> Result<Bytes, Fault> {
     }
     let head = &bytes[..length];
     // A bare CR is refused by the parser.
-    let bare =
-        head.iter().zip(head.iter().skip(1)).filter(|(before, byte)| **byte == b'\n' && **before != b'\r').count();
-    if bare > 0 || head.first() == Some(&b'\n') {
+    if has_bare_lf(head) {
         return Err(Fault::Invalid("a line ends without CR"));
     }
     Ok(Bytes::copy_from_slice(head))
+}
+
+/// Whether there is an LF that no CR stands before. There is no way out of the loop, so that it looks at sixteen bytes at a
+/// time: it is a tenth of what a head costs otherwise.
+fn has_bare_lf(head: &[u8]) -> bool {
+    let after = head.get(1..).unwrap_or_default();
+    let bare = head.iter().zip(after).fold(0, |bare, (before, byte)| {
+        let is_bare = (*byte == b'\n') & (*before != b'\r');
+        bare | u8::from(is_bare)
+    });
+    bare != 0 || head.first() == Some(&b'\n')
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -187,20 +198,18 @@ fn fault(error: httparse::Error) -> Fault {
     }
 }
 
-fn is_cased(name: &str) -> bool {
-    name.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
-fn headers(parsed: &[Header<'_>], of: impl Fn(&[u8]) -> Bytes) -> Result<HeaderMap, Fault> {
-    let mut headers = HeaderMap::with_capacity(parsed.len());
+/// The headers, and whether the name of one is not written in lower case.
+fn headers(parsed: &[Header<'_>], of: impl Fn(&[u8]) -> Bytes) -> Result<(HeaderMap, bool), Fault> {
+    let (mut headers, mut cased) = (HeaderMap::with_capacity(parsed.len()), false);
     for header in parsed {
         let name = HeaderName::from_bytes(header.name.as_bytes());
         let name = name.map_err(|_| Fault::Invalid("the name of a header is not a token"))?;
+        cased |= name.as_str() != header.name;
         let value = HeaderValue::from_maybe_shared(of(header.value));
         let value = value.map_err(|_| Fault::Invalid("the value of a header has a control character"))?;
         headers.append(name, value);
     }
-    Ok(headers)
+    Ok((headers, cased))
 }
 
 /// The target in one of the four forms (RFC 9112 section 3.2), each where it may be.
@@ -259,15 +268,14 @@ fn host(request: &mut Request<()>) -> Result<(), Fault> {
 /// Whether `host` is a name, an IPv4 address or an IPv6 address in brackets, with an optional port; or nothing, as where
 /// there is none to be named.
 fn is_host(host: &[u8]) -> bool {
-    let (name, port) = match host.iter().position(|byte| *byte == b']') {
-        Some(end) => host.split_at(end + 1),
-        None => host.split_at(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
-    };
+    let (end, more) = if host.starts_with(b"[") { (b']', 1) } else { (b':', 0) };
+    let (name, port) =
+        host.split_at(host.iter().position(|byte| *byte == end).map_or(host.len(), |position| position + more));
     let name_fits = match name {
         [b'[', address @ .., b']'] => {
             !address.is_empty() && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
         }
-        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
+        name => name.iter().copied().all(is_of_name),
     };
     let port_fits = match port {
         [] => true,
@@ -275,6 +283,15 @@ fn is_host(host: &[u8]) -> bool {
         _ => false,
     };
     name_fits && port_fits
+}
+
+/// Whether a name may have `byte` (RFC 3986 section 3.2.2, without the comma, which is how a list of hosts would look).
+fn is_of_name(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9'
+            | b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+    )
 }
 
 #[cfg(test)]

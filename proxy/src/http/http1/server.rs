@@ -1,9 +1,10 @@
 //! Serving one HTTP/1 connection of a client, with the request function of whoever accepted it: one request after the
 //! other, in one task.
 //!
-//! While an answer is awaited or written, the connection is watched for the client's end, but not read beyond the first
-//! bytes of a request that comes early (pipelining): those wait, and TCP holds back what follows.
+//! While an answer is awaited or written, the connection is watched for the client's end, but not read beyond what one read
+//! gives of requests that come early (pipelining), [`limits::HEAD`] at most: that waits, and TCP holds back what follows.
 
+mod ending;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use crate::{
     listen::{drain::Drain, io::Io},
     outcome::Failure,
 };
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use std::{
@@ -38,10 +39,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 /// One connection, shared by what serves it and the bodies of its requests.
 struct Connection(RefCell<State>);
@@ -183,8 +181,7 @@ where
     if drain.is_draining() && !switched {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    // A client that was not asked for its body may send it or not: what comes next cannot be told.
-    question.keep_alive &= !connection.is_unasked();
+    question.keep_alive &= connection.may_go_on();
     let next = connection.answer(response, &question).await?;
     if switched {
         connection.switch();
@@ -287,12 +284,6 @@ impl Connection {
         }
     }
 
-    /// Whether the client may wait to be asked for a body that it need not be asked for any more.
-    fn is_unasked(&self) -> bool {
-        let state = self.state();
-        state.expects == Expects::ToBeAsked && state.reading != Reading::Done
-    }
-
     /// Writes `response`, and says whether the connection can go on.
     async fn answer<F: Finish + Unpin>(
         &self,
@@ -325,7 +316,11 @@ impl Connection {
                 if waits {
                     return self.watch(cx).map(Err);
                 }
-                ready!(self.state().transport()?.poll_flush(cx))?;
+                if self.state().transport()?.poll_flush(cx)?.is_pending() {
+                    // A client may send all of a request before it reads any of the answer.
+                    body.poll_request(cx);
+                    return Poll::Pending;
+                }
                 if ended {
                     return Poll::Ready(Ok(()));
                 }
@@ -343,64 +338,12 @@ impl Connection {
         }
     }
 
-    /// Reads what is left of the request's body once it is answered; whether another request can follow.
-    async fn finish_request(&self) -> bool {
-        let mut left = limits::DISCARDED;
-        poll_fn(|cx| {
-            let mut state = self.state();
-            if state.held {
-                // Whoever sends it on may still want it.
-                if !state.server.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.server = Some(cx.waker().clone());
-                }
-                return Poll::Pending;
-            }
-            let State { transport: Some(transport), reading, .. } = &mut *state else { return Poll::Ready(false) };
-            loop {
-                if *reading == Reading::Done {
-                    return Poll::Ready(true);
-                }
-                match ready!(reading.poll_frame(transport, cx)) {
-                    Some(Ok(frame)) => match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                        Some(rest) => left = rest,
-                        None => return Poll::Ready(false),
-                    },
-                    Some(Err(_)) => return Poll::Ready(false),
-                    None => {}
-                }
-            }
-        })
-        .await
-    }
-
     /// Hands the connection over to what it has become.
     fn switch(&self) {
         let mut state = self.state();
         if let (Some(grant), Some(transport)) = (state.grant.take(), state.transport.take()) {
             grant.give(Upgraded::Http1 { read_already: transport.input.freeze(), io: Box::new(transport.io) });
         }
-    }
-
-    /// Ends the connection. What the client has sent and nobody will read is read for a while: to close on it would be a
-    /// reset, which can destroy the answer before the client has seen it.
-    async fn close(&self) {
-        let Some(Transport { mut io, input, .. }) = self.state().end() else { return };
-        let unread = !input.is_empty() || !matches!(self.state().reading, Reading::Done);
-        if io.shutdown().await.is_err() || !unread {
-            return;
-        }
-        let discarded = async {
-            let mut buffer = super::transport::buffer();
-            let mut left = limits::DISCARDED;
-            while let Ok(read @ 1..) = tokio::io::AsyncReadExt::read_buf(&mut io, &mut buffer).await {
-                buffer.clear();
-                left = left.saturating_sub(read);
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        let _ = timeout(limits::DISCARDING, discarded).await;
     }
 }
 

@@ -5,7 +5,7 @@ use crate::listen::{
     drain,
     pairs::{KINDS, Pair},
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[derive(Debug)]
 struct Nothing;
