@@ -57,7 +57,7 @@ say 'naming the routes of front and catalog, while they run'
 shown kubectl apply -f "$shops/profiles.yaml"
 kubectl apply --server-side --filename "$shops/profiles.yaml" >/dev/null
 
-say 'twenty requests a second flow; measuring for ten seconds'
+say 'twenty requests a second flow, of which a few checkouts fail on purpose; measuring for ten seconds'
 window=10s
 tables=$(mktemp -d)
 trap 'rm -rf "$tables"' EXIT
@@ -75,7 +75,7 @@ printf '\n'
 shown conduit routes deploy -n shop --window "$window"
 cat "$tables/routes"
 printf '\n'
-say 'who talks to whom: every connection between pods of the mesh is encrypted, and each end has proved who it is'
+say 'who talks to whom: every connection between pods of the mesh is encrypted, and each end has proved who it is; (outside) is the node, which probes'
 shown conduit edges -n shop
 cat "$tables/edges"
 printf '\n'
