@@ -5,12 +5,12 @@
 //! while there is memory. Those pages are copies of nothing: they are the page cache of the file, which all proxies of a
 //! node share, and to let them go costs a fault of about a microsecond for every 64 KiB that are touched again.
 //!
-//! So every few seconds the control thread looks, and where the proxy has done next to nothing since the last look, and more
-//! of its program is mapped than an idle one needs, it drops the mapping of all of it. What is still needed comes back by
-//! itself. A proxy with traffic is left alone, as the CPU time that it uses shows. A little traffic does not show there:
-//! its first request after each drop would wait for some hundred faults. So the more often the pages came back without
-//! the proxy having been busy, the longer they are left, up to three minutes; a burst ends that, for what it leaves behind
-//! is to go soon.
+//! So the control thread looks now and then, and where the proxy has done next to nothing since the last look, and more of its
+//! program is mapped than an idle one needs, it drops the mapping of all of it. What is still needed comes back by itself:
+//! - What only the start needed goes as soon as the start pauses: the first looks are close together.
+//! - A little traffic does not show in the CPU time that the proxy uses: its first request after each drop would wait for
+//!   some hundred faults. So the more often the pages came back without the proxy having been busy, the longer they are left,
+//!   up to three minutes; a burst ends that, for what it leaves behind is to go soon. A proxy with traffic is left alone.
 //!
 //! Only segments that are never written are touched. Those that are (data, and what relocation has written and the loader
 //! then protects) would come back as they are in the file.
@@ -25,10 +25,12 @@ use std::{
     io,
     time::Duration,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_secs(3);
+/// How often it is looked at until then.
+const LOOK_AT_START: Duration = Duration::from_millis(200);
 /// CPU time between two looks up to which a process is idle, in seconds: one tick of the kernel's count.
 const IDLE: f64 = 0.01;
 /// How much of the program may stay mapped while idle, in bytes. What an idle proxy wakes up for needs 1.2 to 2.6 MiB.
@@ -38,7 +40,13 @@ const PASSED_OVER: u32 = 63;
 
 /// Gives the program's pages back whenever the process is idle, for as long as it is polled.
 pub(super) async fn keep_small() -> Infallible {
-    let mut looks = interval(LOOK);
+    // Whatever came of it.
+    let _ = timeout(LOOK, look_every(LOOK_AT_START)).await;
+    look_every(LOOK).await
+}
+
+async fn look_every(period: Duration) -> Infallible {
+    let mut looks = interval(period);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last, mut habit) = (None, Habit::default());
     loop {

@@ -100,7 +100,7 @@ impl Collector for Families {
 fn family<M: Encode>(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, family: &Family<M>) -> fmt::Result {
     let mut encoder = to.encode_descriptor(name, help, None, M::TYPE)?;
     for (labels, metric) in family.scrape(Instant::now()) {
-        metric.encode(encoder.encode_family(&labels.as_slice())?)?;
+        metric.encode(encoder.encode_family(&labels.in_order().as_slice())?)?;
     }
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! Labels of series, from what is known of destinations and endpoints.
+//!
+//! A called Service has a dozen series, whose labels say the same of it and differ in the last one or two. So labels are a
+//! chain from the last to the first, and those that have a beginning in common share it, texts and all: a further series
+//! costs a link for each label that it adds.
 
 use conduit_model::{PortRange, ServicePort, SpiffeId, Workload, WorkloadKind};
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, fmt, iter, sync::Arc};
 
 /// The side of the pod that a connection is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,9 +55,17 @@ pub enum NoTls {
     HandshakeFailed,
 }
 
-/// An ordered set of labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Arc<[(&'static str, Cow<'static, str>)]>);
+/// An ordered set of labels. A clone is a count more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Option<Arc<Label>>);
+
+/// The last label of a set.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Label {
+    name: &'static str,
+    value: Cow<'static, str>,
+    before: Labels,
+}
 
 /// Value of `rt_route` of a request that no route matches.
 pub const DEFAULT_ROUTE: &str = "[DEFAULT]";
@@ -95,12 +107,18 @@ impl NoTls {
 impl Labels {
     /// These labels and one more.
     pub fn and(&self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        Self(self.0.iter().cloned().chain([(name, value.into())]).collect())
+        Self(Some(Arc::new(Label { name, value: value.into(), before: self.clone() })))
     }
 
-    /// As the encoder takes them.
-    pub(crate) fn as_slice(&self) -> &[(&'static str, Cow<'static, str>)] {
-        &self.0
+    /// From the first to the last, as the encoder takes them.
+    pub(crate) fn in_order(&self) -> Vec<(&'static str, &str)> {
+        let mut labels: Vec<_> = self.backwards().map(|label| (label.name, &*label.value)).collect();
+        labels.reverse();
+        labels
+    }
+
+    fn backwards(&self) -> impl Iterator<Item = &Label> {
+        iter::successors(self.0.as_deref(), |label| label.before.0.as_deref())
     }
 
     /// Of the series that counts what there was no room for.
@@ -162,11 +180,37 @@ impl Labels {
     }
 }
 
+/// By the first label that differs; a beginning of another set comes before it.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        /// `left` and `right` are as long as said.
+        fn compare(left: (&Labels, usize), right: (&Labels, usize)) -> Ordering {
+            let ((Labels(Some(one)), length), (Labels(Some(two)), of_other)) = (left, right) else {
+                return left.1.cmp(&right.1);
+            };
+            match length.cmp(&of_other) {
+                Ordering::Greater => compare((&one.before, length - 1), right).then(Ordering::Greater),
+                Ordering::Less => compare(left, (&two.before, of_other - 1)).then(Ordering::Less),
+                Ordering::Equal if Arc::ptr_eq(one, two) => Ordering::Equal,
+                Ordering::Equal => compare((&one.before, length - 1), (&two.before, length - 1))
+                    .then_with(|| (one.name, &one.value).cmp(&(two.name, &two.value))),
+            }
+        }
+        compare((self, self.backwards().count()), (other, other.backwards().count()))
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// As in the exposition format.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "{";
-        for (name, value) in self.as_slice() {
+        for (name, value) in self.in_order() {
             write!(f, "{separator}{name}={value:?}")?;
             separator = ",";
         }
@@ -200,6 +244,41 @@ fn workload_label(kind: WorkloadKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn labels<const N: usize>(labels: [(&'static str, &'static str); N]) -> Labels {
+        labels.into_iter().fold(Labels::default(), |set, (name, value)| set.and(name, value))
+    }
+
+    #[test]
+    fn labels_are_what_they_say_wherever_they_come_from() {
+        let shared = labels([("a", "1"), ("b", "2")]);
+        let one = shared.and("c", "3");
+        assert_eq!(one, labels([("a", "1"), ("b", "2"), ("c", "3")]));
+        assert_ne!(one, shared);
+        assert_eq!(one.in_order(), [("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(one.to_string(), r#"{a="1",b="2",c="3"}"#);
+        assert_eq!(Labels::default().to_string(), "{}");
+    }
+
+    #[test]
+    fn the_first_label_that_differs_says_which_labels_come_first() {
+        let base = labels([("a", "1"), ("b", "2")]);
+        let ordered = [
+            Labels::default(),
+            labels([("a", "0"), ("b", "9"), ("c", "9")]),
+            labels([("a", "1")]),
+            base.clone(),
+            base.and("c", "3"),
+            base.and("c", "4"),
+            labels([("a", "1"), ("c", "0")]),
+            labels([("b", "0")]),
+        ];
+        for (left, one) in ordered.iter().enumerate() {
+            for (right, other) in ordered.iter().enumerate() {
+                assert_eq!(one.cmp(other), left.cmp(&right), "{one} and {other}");
+            }
+        }
+    }
 
     #[test]
     fn workload_labels_are_those_that_the_contract_names() {

@@ -328,7 +328,7 @@ mod tests {
         let scraped = families.responses.scrape(std::time::Instant::now());
         let own = |name: &str| !["direction", "rt_route"].contains(&name);
         let text = |labels: &Labels| {
-            let labels = labels.as_slice().iter().filter(|(name, _)| own(name));
+            let labels = labels.in_order().into_iter().filter(|(name, _)| own(name));
             labels.map(|(name, value)| format!("{name}={value} ")).collect::<String>()
         };
         scraped.iter().map(|(labels, counter)| format!("{}{}", text(labels), counter.value())).collect()

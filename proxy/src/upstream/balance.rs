@@ -52,6 +52,9 @@ impl Balancer {
                 }
             }
         }
+        if self.places.len() * 4 <= self.places.capacity() {
+            self.places.shrink_to_fit();
+        }
         self.endpoints = endpoints.clone();
     }
 

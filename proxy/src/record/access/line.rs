@@ -149,8 +149,8 @@ impl Line<'_> {
     }
 
     fn label(&self, name: &str) -> Option<&str> {
-        let mut labels = self.fields.labels.iter().flat_map(|labels| labels.as_slice());
-        labels.find(|(known, _)| *known == name).map(|(_, value)| &**value)
+        let mut labels = self.fields.labels.iter().flat_map(|labels| labels.in_order());
+        labels.find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
 
@@ -173,8 +173,8 @@ fn escape(line: &mut String, text: &str) {
 /// whoever reads the line of both.
 fn merged<S: Serializer>(all: &[&Labels], serializer: S) -> Result<S::Ok, S::Error> {
     let mut merged: Vec<(&str, &str)> = Vec::new();
-    for (name, value) in all.iter().flat_map(|labels| labels.as_slice()) {
-        if !["direction", "peer"].contains(name) && !merged.iter().any(|(known, _)| known == name) {
+    for (name, value) in all.iter().flat_map(|labels| labels.in_order()) {
+        if !["direction", "peer"].contains(&name) && !merged.iter().any(|(known, _)| *known == name) {
             merged.push((name, value));
         }
     }
