@@ -2,6 +2,7 @@
 //! one. What disturbs the whole mesh is in `tests/disruptive`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod access_log;
 mod addresses;
 mod certify;
 mod encrypted;
