@@ -122,7 +122,8 @@ impl Probe {
 pub struct InboundService {
     /// The Service's own port.
     pub service: ServicePort,
-    /// The host names by which clients name the Service, lower case, without port.
+    /// The host names by which clients name the Service, lower case, without port. A request that names none of any
+    /// Service's is for the first, which is the oldest.
     pub hosts: Vec<String>,
     /// Ordered: the first whose condition matches is taken.
     pub routes: Vec<Route>,
@@ -176,13 +177,6 @@ impl Inbound {
 }
 
 impl InboundPort {
-    /// The Service that a request with this host (lower case, without port) was meant for: the one with that name, or
-    /// the oldest where the host names none.
-    pub fn service(&self, host: Option<&str>) -> Option<&InboundService> {
-        let named = |host| self.services.iter().find(|service| service.hosts.iter().any(|name| name == host));
-        host.and_then(named).or(self.services.first())
-    }
-
     fn to_wire(&self) -> wire::InboundPort {
         let (port, last) = self.ports.to_wire();
         wire::InboundPort {
@@ -281,16 +275,6 @@ mod tests {
     #[test]
     fn a_configuration_survives_the_wire() {
         assert_eq!(Inbound::from_wire(inbound().to_wire()), Ok(inbound()));
-    }
-
-    #[test]
-    fn a_request_belongs_to_the_service_that_its_host_names_or_to_the_oldest() {
-        let inbound = inbound();
-        let of = |host| inbound.port(8080).unwrap().service(host).map(|s| s.service.name.as_str());
-        assert_eq!(of(Some("new.shop.svc.cluster.local")), Some("new"));
-        assert_eq!(of(Some("10.0.0.1")), Some("old"));
-        assert_eq!(of(None), Some("old"));
-        assert!(inbound.port(9).is_none());
     }
 
     #[test]

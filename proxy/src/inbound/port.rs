@@ -30,7 +30,9 @@ pub(super) struct Port {
     own: Option<Arc<Inbound>>,
     config: Option<InboundPort>,
     metrics: Arc<Metrics>,
-    /// Of each service in the order of the configuration's; where that has none, of one that stands for none.
+    /// By the host that clients name it by: the place of the Service among the configuration's, the oldest first.
+    services: HashMap<Box<str>, usize>,
+    /// Of each Service in the order of the configuration's; where that has none, of one that stands for none.
     routes: Vec<Routes>,
     /// Those that have a connection.
     clients: RefCell<HashMap<Secured, Weak<ClientSeries>>>,
@@ -75,12 +77,19 @@ impl Port {
             [] => vec![routes(None, &[])],
             known => known.iter().map(|known| routes(Some(&known.service), &known.routes)).collect(),
         };
+        let mut services = HashMap::new();
+        for (place, known) in config.iter().flat_map(|config| &config.services).enumerate() {
+            for host in &known.hosts {
+                services.entry(host.as_str().into()).or_insert(place);
+            }
+        }
         Rc::new(Self {
             protocol: config.as_ref().map_or(Protocol::Detect, |config| config.protocol),
             opened: TcpSeries::new(metrics, Peer::Destination, &labels),
             own,
             config,
             metrics: metrics.clone(),
+            services,
             routes,
             clients: RefCell::default(),
         })
@@ -126,7 +135,7 @@ impl Port {
     }
 
     /// What counts the requests of `client`, one of this port's, service by service.
-    fn services<'c>(&self, client: &'c ClientSeries) -> &'c [Rc<HttpSeries>] {
+    fn series<'c>(&self, client: &'c ClientSeries) -> &'c [Rc<HttpSeries>] {
         client.services.get_or_init(|| {
             let labels = |service| Labels::own(self.ports(), service, client.secured.tls());
             let http = |service| Rc::new(HttpSeries::new(&self.metrics.http, labels(service)));
@@ -137,18 +146,18 @@ impl Port {
         })
     }
 
-    /// The route that a request of `client`, one of this port's, takes, and the series of the Service that it is for.
+    /// The route that a request of `client`, one of this port's, takes, and the series of the Service that it is for: the
+    /// one that its host names, or the oldest where it names none.
     pub(super) fn route<'s, B>(
         &'s self,
         client: &'s ClientSeries,
         request: &Request<B>,
     ) -> (&'s Rc<RouteSeries>, &'s Rc<HttpSeries>) {
-        let meant = self.config.as_ref().and_then(|config| config.service(headers::host(request).as_deref()));
-        let known = self.config.as_ref().map_or(&[][..], |config| &config.services);
-        let index = meant.and_then(|meant| known.iter().position(|known| std::ptr::eq(known, meant))).unwrap_or(0);
-        let routes = meant.map_or(&[][..], |meant| &meant.routes);
+        let place = headers::host(request).and_then(|host| self.services.get(&*host).copied()).unwrap_or(0);
+        let service = self.config.as_ref().and_then(|config| config.services.get(place));
+        let routes = service.map_or(&[][..], |service| &service.routes);
         let route = route_index(routes, request.method(), request.uri().path());
-        (&self.routes[index][route], &self.services(client)[index])
+        (&self.routes[place][route], &self.series(client)[place])
     }
 }
 

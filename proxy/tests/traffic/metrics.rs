@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use conduit_model::{
-    Classification, EndpointUpdate, Forward, Outbound, OutboundTls, Protocol, RequestMatch, ResponseClass,
-    ResponseMatch, route::PathRegex,
+    Classification, EndpointUpdate, Forward, Inbound, InboundService, Outbound, OutboundTls, Protocol, RequestMatch,
+    ResponseClass, ResponseMatch, ServicePort, route::PathRegex,
 };
 use http::{Method, Response};
 use std::sync::Arc;
@@ -105,16 +105,31 @@ fn routes_and_response_classes_apply_from_the_next_request_on() {
 }
 
 #[test]
-fn a_request_by_a_name_of_another_service_counts_for_the_oldest() {
+fn a_request_counts_for_the_service_that_its_host_names_first_or_for_the_oldest() {
     run(async {
         let application = http1_server(|_| async { Response::new(full("ok")) }).await;
-        let proxy = InboundProxy::before(application, Protocol::Http1);
-        for host in ["web", "WEB.shop.svc.cluster.local:80", "10.0.0.7", "elsewhere"] {
+        let mut port = inbound_port(application, Protocol::Http1);
+        let oldest = &port.services[0];
+        let newer = InboundService {
+            service: ServicePort {
+                name: "newer".into(),
+                fqdn: "newer.shop.svc.cluster.local".into(),
+                ..oldest.service.clone()
+            },
+            hosts: vec!["newer".into(), "web".into()],
+            routes: Vec::new(),
+        };
+        port.services.push(newer);
+        let told = Inbound { ports: vec![port], ..Inbound::of(workload("web")) };
+        let proxy = InboundProxy::told(application, told, Vec::new());
+        for host in ["web", "WEB.shop.svc.cluster.local:80", "10.0.0.7", "elsewhere", "newer", "Newer:80"] {
             let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
             assert!(exchange(proxy.address, &request).await.ends_with("ok"));
         }
-        let labels = ["dst=\"web.shop.svc.cluster.local:80\""];
-        assert_eq!(sum(&proxy.metrics, "route_request_total", &labels), 4.0);
+        for (service, requests) in [("web", 4.0), ("newer", 2.0)] {
+            let labels = [format!("dst=\"{service}.shop.svc.cluster.local:80\"")];
+            assert_eq!(sum(&proxy.metrics, "route_request_total", &labels.each_ref().map(String::as_str)), requests);
+        }
         assert!(!shown(&proxy.metrics).contains("elsewhere"), "what a client says is no label");
     });
 }
