@@ -34,7 +34,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinSet, yield_now},
     time::{sleep, timeout},
 };
 
@@ -85,6 +85,8 @@ pub(super) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                     oldest.abort();
                 }
                 oldest_first.push_back(connections.spawn(serve_connection(stream, peer, admin.clone())));
+                // Of many that come at once, each is looked at before it can be the oldest.
+                yield_now().await;
             }
             Err(e) => {
                 tracing::warn!("admin: cannot accept: {e}");

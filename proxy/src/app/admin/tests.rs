@@ -113,6 +113,20 @@ async fn whoever_takes_all_connections_and_says_nothing_keeps_no_probe_out() {
 }
 
 #[tokio::test]
+async fn a_probe_that_comes_amid_a_flood_is_answered() {
+    let proxy = fixture().await;
+    // None is accepted until this test waits.
+    let connect = || std::net::TcpStream::connect(proxy.address).unwrap();
+    let mut probe = connect();
+    std::io::Write::write_all(&mut probe, b"GET /live HTTP/1.1\r\nhost: proxy\r\n\r\n").unwrap();
+    let _flood: Vec<_> = (0..2 * CONNECTIONS).map(|_| connect()).collect();
+    probe.set_nonblocking(true).unwrap();
+    let mut answer = String::new();
+    TcpStream::from_std(probe).unwrap().read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_proxy_without_a_certificate_is_not_ready_and_says_why() {
     let trust = Trust::new();
     let identity = Identity::with_clock(trust.authority.domain.clone(), trust.authority.clock());

@@ -276,14 +276,35 @@ mod tests {
         let say = |log: &Rc<Conversation>| {
             asked(&long, &[("user-agent", "a\t\"b\" \\c")], log).ended(ended(), &[&route()]);
             asked("/a\"b", &[], log).ended(ended(), &[&route()]);
+            let request = Request::builder().method(&*"M".repeat(9000)).body(Full::<bytes::Bytes>::default()).unwrap();
+            RequestLine::of(&request, Some(log)).unwrap().ended(ended(), &[&route()]);
         };
         let json = lines(AccessFormat::Json, Direction::Inbound, say);
-        assert_eq!(json.len(), 2);
+        assert_eq!(json.len(), 3);
+        assert!(json[2].len() < 4096, "{}", json[2]);
         let first: Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!((first["uri"].as_str().unwrap().len(), &first["user_agent"]), (2048, &Value::from("a\t\"b\" \\c")));
         let apache = lines(AccessFormat::Apache, Direction::Inbound, say);
-        assert_eq!(apache.len(), 2);
+        assert_eq!(apache.len(), 3);
         assert!(apache[1].ends_with("] \"GET /a\\x22b HTTP/1.1\" 200 0"), "{}", apache[1]);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_as_text() {
+        let say = |log: &Rc<Conversation>| asked("/a\u{9b}31m\u{e9}", &[], log).ended(ended(), &[&route()]);
+        for (format, expected) in
+            [(AccessFormat::Json, r#""uri":"/a%C2%9B31mé""#), (AccessFormat::Apache, r#""GET /a%C2%9B31mé HTTP/1.1""#)]
+        {
+            let written = &lines(format, Direction::Inbound, say)[0];
+            assert!(written.contains(expected), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_password_before_the_host_is_not_written() {
+        let say = |log: &Rc<Conversation>| asked("http://user:secret@web:80/", &[], log).ended(ended(), &[&route()]);
+        let written = &lines(AccessFormat::Json, Direction::Inbound, say)[0];
+        assert!(written.contains(r#""host":"web:80""#) && !written.contains("secret"), "{written}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     line::{Fields, What},
 };
 use crate::{outcome::Failure, record::labels::Labels};
-use http::{HeaderName, Method, Request, Version, header};
+use http::{HeaderName, Request, Version, header, uri::Authority};
 use http_body::Body;
 use serde::{Serialize, Serializer};
 use std::{net::SocketAddr, rc::Rc, time::Duration};
@@ -27,8 +27,7 @@ pub(crate) struct RequestLine {
 /// The head of a request.
 #[derive(Debug, Serialize)]
 pub(super) struct Asked {
-    #[serde(serialize_with = "text")]
-    pub(super) method: Method,
+    pub(super) method: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<Box<str>>,
     /// Empty where the host is all that a request is about, as of a tunnel.
@@ -62,9 +61,9 @@ impl RequestLine {
         let header = |name: HeaderName| Some(bounded(request.headers().get(name)?.to_str().ok()?));
         let uri = request.uri();
         let asked = Asked {
-            method: request.method().clone(),
-            host: uri.authority().map(|named| bounded(named.as_str())).or_else(|| header(header::HOST)),
-            uri: bounded(uri.path_and_query().map_or("", |path| path.as_str())),
+            method: bounded(request.method().as_str()),
+            host: uri.authority().map(|named| bounded(host(named))).or_else(|| header(header::HOST)),
+            uri: target(uri.path_and_query().map_or("", |path| path.as_str())),
             version: request.version(),
             user_agent: header(header::USER_AGENT),
             request_bytes: request.body().size_hint().exact(),
@@ -104,16 +103,34 @@ impl RequestLine {
     }
 }
 
+/// Who is asked, without who asks: before the `@` there can be a password (RFC 9110 section 4.2.4).
+fn host(authority: &Authority) -> &str {
+    authority.as_str().rsplit('@').next().unwrap_or_default()
+}
+
+/// As it was asked for. Control characters beyond those of ASCII, which none has and a terminal may obey, are written as they
+/// should have been sent (RFC 3986 section 2.1).
+fn target(path: &str) -> Box<str> {
+    if path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return bounded(path);
+    }
+    let mut written = String::new();
+    for character in path.chars() {
+        if character.is_control() {
+            character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| written += &format!("%{byte:02X}"));
+        } else {
+            written.push(character);
+        }
+    }
+    bounded(&written)
+}
+
 fn bounded(text: &str) -> Box<str> {
     let mut end = text.len().min(MOST_TEXT);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text[..end].into()
-}
-
-fn text<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(method.as_str())
 }
 
 fn debug_text<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok, S::Error> {
