@@ -165,10 +165,6 @@ mod tests {
         }
     }
 
-    fn verdict(id: &str, facts: &Facts) -> Verdict {
-        (CHECKS.iter().find(|check| check.id == id).unwrap().decide)(facts)
-    }
-
     #[test]
     fn an_empty_new_cluster_passes_everything() {
         assert!(CHECKS.iter().all(|check| (check.decide)(&facts()) == Verdict::Passed));
@@ -176,12 +172,13 @@ mod tests {
 
     #[test]
     fn kubernetes_is_new_enough_from_1_29_on() {
-        let of =
-            |major, minor| verdict("kubernetes-version", &Facts { version: Ok(Version { major, minor }), ..facts() });
+        let of = |major, minor| {
+            GROUP.verdict("kubernetes-version", &Facts { version: Ok(Version { major, minor }), ..facts() })
+        };
         assert_eq!(of(1, 28), Verdict::Failed("it is Kubernetes 1.28".into()));
         assert_eq!([of(1, 29), of(1, 34), of(2, 0)], [Verdict::Passed, Verdict::Passed, Verdict::Passed]);
         let silent = Facts { version: Err(Unknown::Failed("no answer".into())), ..facts() };
-        assert_eq!(verdict("kubernetes-version", &silent), Verdict::Failed("no answer".into()));
+        assert_eq!(GROUP.verdict("kubernetes-version", &silent), Verdict::Failed("no answer".into()));
     }
 
     #[test]
@@ -189,8 +186,11 @@ mod tests {
         let missing = vec![RIGHTS[0].clone(), RIGHTS[6].clone()];
         let facts = Facts { missing_rights: Ok(missing), ..facts() };
         let definitions = "not allowed to create customresourcedefinitions.apiextensions.k8s.io";
-        assert_eq!(verdict("can-create-webhooks", &facts), Verdict::Failed(definitions.into()));
-        assert_eq!(verdict("can-create-operator", &facts), Verdict::Failed("not allowed to create services".into()));
+        assert_eq!(GROUP.verdict("can-create-webhooks", &facts), Verdict::Failed(definitions.into()));
+        assert_eq!(
+            GROUP.verdict("can-create-operator", &facts),
+            Verdict::Failed("not allowed to create services".into())
+        );
     }
 
     #[test]
@@ -202,10 +202,10 @@ mod tests {
             }]),
             ..facts()
         };
-        assert_eq!(verdict("no-other-install", &present(Some("conduit"))), Verdict::Passed);
+        assert_eq!(GROUP.verdict("no-other-install", &present(Some("conduit"))), Verdict::Passed);
         let other = "ClusterRole conduit-operator belongs to a release in namespace mesh";
-        assert_eq!(verdict("no-other-install", &present(Some("mesh"))), Verdict::Failed(other.into()));
+        assert_eq!(GROUP.verdict("no-other-install", &present(Some("mesh"))), Verdict::Failed(other.into()));
         let none = "ClusterRole conduit-operator belongs to no Helm release";
-        assert_eq!(verdict("no-other-install", &present(None)), Verdict::Failed(none.into()));
+        assert_eq!(GROUP.verdict("no-other-install", &present(None)), Verdict::Failed(none.into()));
     }
 }

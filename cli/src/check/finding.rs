@@ -83,6 +83,12 @@ impl<F> Group<F> {
         self.checks.iter().map(|check| check.judge(self.name, facts)).collect()
     }
 
+    /// What one of its checks says.
+    #[cfg(test)]
+    pub(crate) fn verdict(&self, id: &str, facts: &F) -> Verdict {
+        (self.checks.iter().find(|check| check.id == id).unwrap().decide)(facts)
+    }
+
     #[cfg(test)]
     pub(crate) fn ids(&self) -> Vec<&'static str> {
         self.checks.iter().map(|check| check.id).collect()
@@ -119,6 +125,16 @@ impl Verdict {
     /// As [`Verdict::failed_if`], for what works nevertheless.
     pub(crate) fn warning_if(faults: Vec<String>) -> Self {
         if faults.is_empty() { Self::Passed } else { Self::Warning(faults.join("\n")) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn failed(text: &str) -> Self {
+        Self::Failed(text.into())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn warning(text: &str) -> Self {
+        Self::Warning(text.into())
     }
 
     /// The graver of two, with what both say where they are equal.

@@ -40,18 +40,6 @@ fn facts() -> Facts {
     }
 }
 
-fn verdict(id: &str, facts: &Facts) -> Verdict {
-    (CHECKS.iter().find(|check| check.id == id).unwrap().decide)(facts)
-}
-
-fn failed(text: &str) -> Verdict {
-    Verdict::Failed(text.into())
-}
-
-fn warning(text: &str) -> Verdict {
-    Verdict::Warning(text.into())
-}
-
 #[test]
 fn what_is_well_passes_everything() {
     for check in CHECKS {
@@ -82,28 +70,29 @@ fn what_one_may_not_look_at_is_a_warning_everywhere() {
 
 #[test]
 fn an_operator_without_a_ready_replica_fails_and_with_some_warns() {
-    let with =
-        |ready| verdict("operator-ready", &Facts { operator: Ok(Some(Operator { ready, ..operator() })), ..facts() });
-    assert_eq!(with(0), failed("no replica is ready"));
-    assert_eq!(with(1), warning("1 of 2 replicas are ready"));
-    let without = verdict("operator-ready", &Facts { operator: Ok(None), ..facts() });
+    let with = |ready| {
+        GROUP.verdict("operator-ready", &Facts { operator: Ok(Some(Operator { ready, ..operator() })), ..facts() })
+    };
+    assert_eq!(with(0), Verdict::failed("no replica is ready"));
+    assert_eq!(with(1), Verdict::warning("1 of 2 replicas are ready"));
+    let without = GROUP.verdict("operator-ready", &Facts { operator: Ok(None), ..facts() });
     assert!(matches!(without, Verdict::Failed(message) if message.starts_with("there is no Deployment")));
 }
 
 #[test]
 fn another_version_is_a_warning() {
     let other = Operator { version: Some("9.9.9".into()), ..operator() };
-    let said = verdict("versions-match", &Facts { operator: Ok(Some(other)), ..facts() });
+    let said = GROUP.verdict("versions-match", &Facts { operator: Ok(Some(other)), ..facts() });
     let own = env!("CARGO_PKG_VERSION");
-    assert_eq!(said, warning(&format!("the operator is 9.9.9, this command {own}")));
+    assert_eq!(said, Verdict::warning(&format!("the operator is 9.9.9, this command {own}")));
 }
 
 #[test]
 fn definitions_that_are_missing_fail_and_those_of_another_version_warn() {
-    let with = |state| verdict("crds-current", &Facts { definitions: Ok(vec![("x".into(), state)]), ..facts() });
-    assert_eq!(with(Definition::Missing), failed("x is missing"));
-    assert_eq!(with(Definition::NotEstablished), failed("x is not established"));
-    assert_eq!(with(Definition::Different), warning("x is of another version"));
+    let with = |state| GROUP.verdict("crds-current", &Facts { definitions: Ok(vec![("x".into(), state)]), ..facts() });
+    assert_eq!(with(Definition::Missing), Verdict::failed("x is missing"));
+    assert_eq!(with(Definition::NotEstablished), Verdict::failed("x is not established"));
+    assert_eq!(with(Definition::Different), Verdict::warning("x is of another version"));
 }
 
 #[test]
@@ -114,28 +103,28 @@ fn every_webhook_needs_an_authority_that_is_still_valid() {
             Some(bundle) => drop(webhooks.insert(WEBHOOKS[1].into(), bundle.map(Into::into))),
             None => drop(webhooks.remove(WEBHOOKS[1])),
         }
-        verdict("webhook-ca-bundle", &Facts { webhooks: Ok(webhooks), now, ..facts() })
+        GROUP.verdict("webhook-ca-bundle", &Facts { webhooks: Ok(webhooks), now, ..facts() })
     };
-    assert_eq!(with(None, now()), failed("webhook pod.injector.conduit.io is missing"));
-    assert_eq!(with(Some(None), now()), failed("webhook pod.injector.conduit.io has no caBundle"));
+    assert_eq!(with(None, now()), Verdict::failed("webhook pod.injector.conduit.io is missing"));
+    assert_eq!(with(Some(None), now()), Verdict::failed("webhook pod.injector.conduit.io has no caBundle"));
     let said = with(Some(Some("x")), now());
     assert!(matches!(said, Verdict::Failed(message) if message.contains("cannot be read")));
     let expired = with(Some(Some(CHAIN)), after(DAY * 400));
-    assert_eq!(expired, failed("webhook pod.injector.conduit.io has an expired caBundle"));
+    assert_eq!(expired, Verdict::failed("webhook pod.injector.conduit.io has an expired caBundle"));
 }
 
 #[test]
 fn a_pod_that_gets_no_proxy_fails_and_one_that_is_refused_could_not_be_tried() {
-    let with = |admission| verdict("webhook-reachable", &Facts { admission: Ok(admission), ..facts() });
-    assert_eq!(with(Admission::NotInjected), failed("the pod came back without a proxy"));
-    assert_eq!(with(Admission::Unreachable("no route".into())), failed("no route"));
+    let with = |admission| GROUP.verdict("webhook-reachable", &Facts { admission: Ok(admission), ..facts() });
+    assert_eq!(with(Admission::NotInjected), Verdict::failed("the pod came back without a proxy"));
+    assert_eq!(with(Admission::Unreachable("no route".into())), Verdict::failed("no route"));
     assert_eq!(with(Admission::Refused("quota".into())), Verdict::Unseen("could not be tried: quota".into()));
 }
 
 #[test]
 fn a_secret_that_is_not_there_fails() {
-    let said = verdict("identity-secret", &Facts { secret: Ok(("mine".into(), false)), ..facts() });
-    assert_eq!(said, failed("there is no Secret mine"));
+    let said = GROUP.verdict("identity-secret", &Facts { secret: Ok(("mine".into(), false)), ..facts() });
+    assert_eq!(said, Verdict::failed("there is no Secret mine"));
 }
 
 #[test]
@@ -144,7 +133,7 @@ fn a_signing_certificate_warns_in_the_last_sixty_days_or_the_last_tenth_of_its_l
         let mut expirations = facts().expirations.unwrap();
         expirations.insert(certificate.into(), after(left));
         let facts = Facts { operator: Ok(Some(operator)), expirations: Ok(expirations), ..facts() };
-        match verdict(&format!("{certificate}-valid"), &facts) {
+        match GROUP.verdict(&format!("{certificate}-valid"), &facts) {
             Verdict::Passed => "passed",
             Verdict::Warning(_) => "warning",
             Verdict::Unseen(_) => "unseen",
@@ -176,19 +165,19 @@ fn a_signing_certificate_warns_in_the_last_sixty_days_or_the_last_tenth_of_its_l
 fn the_webhooks_certificate_fails_once_it_has_expired_and_warns_before_that_where_only_its_user_can_renew_it() {
     let with = |left| {
         let expirations = [("webhook".to_owned(), after(left))].into();
-        verdict("webhook-certificate-valid", &Facts { expirations: Ok(expirations), ..facts() })
+        GROUP.verdict("webhook-certificate-valid", &Facts { expirations: Ok(expirations), ..facts() })
     };
     assert_eq!(with(SignedDuration::from_secs(1)), Verdict::Passed);
-    assert_eq!(with(-SignedDuration::from_mins(5)), failed("it expired 5m0s ago, at 2026-01-01T09:55:00Z"));
+    assert_eq!(with(-SignedDuration::from_mins(5)), Verdict::failed("it expired 5m0s ago, at 2026-01-01T09:55:00Z"));
     let own = Operator { arguments: vec!["--webhook-certificate-secret=mine".into()], ..operator() };
     let users = |days| {
         let expirations = [("webhook".to_owned(), after(DAY * days))].into();
         let facts = Facts { operator: Ok(Some(own.clone())), expirations: Ok(expirations), ..facts() };
-        verdict("webhook-certificate-valid", &facts)
+        GROUP.verdict("webhook-certificate-valid", &facts)
     };
     assert_eq!(users(9), Verdict::Passed);
-    assert_eq!(users(8), warning("it expires in 8d0h, at 2026-01-09T10:00:00Z"));
-    let silent = verdict("webhook-certificate-valid", &Facts { expirations: Ok(BTreeMap::new()), ..facts() });
+    assert_eq!(users(8), Verdict::warning("it expires in 8d0h, at 2026-01-09T10:00:00Z"));
+    let silent = GROUP.verdict("webhook-certificate-valid", &Facts { expirations: Ok(BTreeMap::new()), ..facts() });
     assert_eq!(silent, Verdict::Unseen("the operator does not say when the webhook certificate expires".into()));
 }
 
@@ -197,14 +186,14 @@ fn every_namespace_that_opted_in_needs_the_same_valid_roots() {
     let with = |held: &[(&str, &str)], now| {
         let held = held.iter().map(|(namespace, pem)| ((*namespace).to_owned(), (*pem).to_owned())).collect();
         let bundles = Bundles { wanted: ["shop".into()].into(), held };
-        verdict("trust-bundle-in-namespaces", &Facts { bundles: Ok(bundles), now, ..facts() })
+        GROUP.verdict("trust-bundle-in-namespaces", &Facts { bundles: Ok(bundles), now, ..facts() })
     };
-    assert_eq!(with(&[("old", ROOT)], now()), failed("namespace shop has none"));
+    assert_eq!(with(&[("old", ROOT)], now()), Verdict::failed("namespace shop has none"));
     let said = with(&[("shop", "x")], now());
-    assert_eq!(said, failed("that of namespace shop: expected certificates in PEM: found none"));
+    assert_eq!(said, Verdict::failed("that of namespace shop: expected certificates in PEM: found none"));
     let others = [("a", ROOT), ("b", CHAIN), ("shop", ROOT)];
-    assert_eq!(with(&others, now()), warning("other roots than elsewhere in: b"));
-    assert_eq!(with(&[("shop", CHAIN)], after(DAY * 400)), failed("all roots in namespace shop have expired"));
+    assert_eq!(with(&others, now()), Verdict::warning("other roots than elsewhere in: b"));
+    assert_eq!(with(&[("shop", CHAIN)], after(DAY * 400)), Verdict::failed("all roots in namespace shop have expired"));
 }
 
 #[test]
@@ -212,11 +201,11 @@ fn clocks_that_are_more_than_a_minute_apart_are_named() {
     let with = |here: i64, node: i64| {
         let at = |seconds| after(SignedDuration::from_secs(seconds));
         let clocks = Clocks { here: at(here), server: now(), nodes: vec![("a".into(), at(node))] };
-        verdict("clock-skew", &Facts { clocks: Ok(clocks), ..facts() })
+        GROUP.verdict("clock-skew", &Facts { clocks: Ok(clocks), ..facts() })
     };
     assert_eq!([with(60, 60), with(-60, -70)], [Verdict::Passed, Verdict::Passed]);
-    assert_eq!(with(61, 0), warning("this machine is 1m1s ahead of the API server"));
-    assert_eq!(with(-300, 0), warning("this machine is 5m0s behind the API server"));
-    assert_eq!(with(0, 61), warning("node a is 1m1s ahead of the API server"));
-    assert_eq!(with(0, -71), warning("node a is 1m11s behind the API server, or does not answer"));
+    assert_eq!(with(61, 0), Verdict::warning("this machine is 1m1s ahead of the API server"));
+    assert_eq!(with(-300, 0), Verdict::warning("this machine is 5m0s behind the API server"));
+    assert_eq!(with(0, 61), Verdict::warning("node a is 1m1s ahead of the API server"));
+    assert_eq!(with(0, -71), Verdict::warning("node a is 1m11s behind the API server, or does not answer"));
 }
