@@ -93,8 +93,7 @@ impl Shared {
             batch.clear();
             batch.shrink_to(MANY);
         }
-        let mut gathered = self.lock();
-        (gathered.ending, gathered.ended) = (true, true);
+        *self.lock() = Gathered { bytes: Vec::new(), ending: true, ended: true };
         self.ended.notify_all();
     }
 
@@ -177,5 +176,6 @@ mod tests {
         writer.end(LONG);
         assert_eq!(shown.try_iter().count(), 0);
         assert!(!writer.write(&line), "nothing is gathered for nobody");
+        assert_eq!(writer.0.lock().bytes.capacity(), 0, "nor kept");
     }
 }
