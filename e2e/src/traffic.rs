@@ -89,18 +89,20 @@ impl Traffic {
 }
 
 impl Count {
-    /// That none failed, and that the client kept its rate: a request that waits for another is not sent in time.
+    /// That none failed, and that the client kept its rate, but for a second that a busy machine may take from it: a request
+    /// that waits for another is not sent in time.
     ///
     /// # Errors
     /// The failures by kind, or how few were sent.
     pub fn none_failed(&self) -> Result<()> {
         self.none_failed_at_any_rate()?;
-        let wanted = f64::from(self.rate) * self.seconds;
+        let wanted = 0.95 * f64::from(self.rate) * (self.seconds - 1.0);
         ensure!(
-            self.requests as f64 >= 0.95 * wanted,
-            "only {} requests were sent in {:.1} s, not {wanted:.0}; the slowest took {:.0} ms",
+            self.requests as f64 >= wanted,
+            "only {} requests were sent in {:.1} s, not {:.0}; the slowest took {:.0} ms",
             self.requests,
             self.seconds,
+            wanted.ceil(),
             self.max_ms
         );
         Ok(())
@@ -139,8 +141,8 @@ mod tests {
         assert_eq!(count(0, 0).none_failed_at_any_rate().unwrap_err().to_string(), "no request was sent in 10.0 s");
         assert_eq!(count(100, 1).none_failed().unwrap_err().to_string(), "1 of 100 requests failed: {\"reset\": 1}");
         assert_eq!(
-            count(90, 0).none_failed().unwrap_err().to_string(),
-            "only 90 requests were sent in 10.0 s, not 100; the slowest took 1234 ms"
+            count(85, 0).none_failed().unwrap_err().to_string(),
+            "only 85 requests were sent in 10.0 s, not 86; the slowest took 1234 ms"
         );
     }
 }

@@ -84,7 +84,7 @@ impl Rooms {
         });
         let [outbound, inbound] = descriptors::enough_for(wanted, limit);
         if [outbound, inbound] != wanted {
-            tracing::warn!(
+            tracing::info!(
                 descriptors = limit,
                 outbound,
                 inbound,
