@@ -109,10 +109,12 @@ impl Scenario {
     }
 
     /// How often it is read in each repetition, and for which share of the seconds that other loads last. The 99th percentile
-    /// of one load is that of a few dozen requests, and of the moment: the median of several says more than a longer one.
+    /// of one load is that of a few dozen requests, and of the moment, and so are the sizes in which a transfer happens to be
+    /// read: the median of several says more than a longer one.
     pub(crate) fn rounds(self) -> (u32, f64) {
         match self {
             Self::LatencyHttp1 | Self::LatencyGrpc => (3, 0.6),
+            Self::BulkDown | Self::BulkUp => (3, 1.0),
             _ => (1, 1.0),
         }
     }

@@ -80,7 +80,7 @@ pub(super) fn page(results: &Results, plots: &[Plot]) -> String {
     put(
         &mut page,
         format_args!(
-            "Measured on {date} with binaries of the profile `{}`: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, those of latency of {rounds}, in parentheses the least \
+            "Measured on {date} with binaries of the profile `{}`: {cpus} CPUs of {}, Linux {}; {}. Medians of {repetitions} repetitions, those of latency and transfers of {rounds}, in parentheses the least \
          and the most. Up to {busy:.1} processes wanted a CPU at a time.\n",
             results.build,
             machine.processor,
