@@ -171,7 +171,8 @@ pub(crate) async fn measure(scenario: Scenario, subject: &Subject, length: Lengt
     })
 }
 
-/// Latency at each rate, each for half as long as other loads last, up to the first that is too much: past that it says how long the load lasted and nothing else.
+/// Latency at each rate, each for half as long as other loads last, up to the first that is too much: past that it says how
+/// long the load lasted and nothing else.
 async fn curve(subject: &Subject, length: Length) -> Result<Vec<Read>> {
     let length = Length { seconds: length.seconds / 2.0 };
     let mut read: Vec<Read> = Vec::new();

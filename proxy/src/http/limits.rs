@@ -50,8 +50,8 @@ pub(crate) const RESET_UNSEEN: usize = 200;
 /// requests. Beyond it the connection is closed (ENHANCE_YOUR_CALM): each of them is work for the application as well.
 pub(crate) const GIVEN_UP: usize = 500;
 
-/// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side, while not too many bodies wait for theirs. What bounds the throughput of one stream
-/// at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
+/// Bytes of one HTTP/2 body that may be in the proxy, unread by the other side, while not too many bodies wait for theirs.
+/// What bounds the throughput of one stream at a given round-trip time; within a cluster 256 KiB in 1 ms are 256 MB/s.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The same for all bodies of a client's HTTP/2 connection together.

@@ -1,8 +1,9 @@
 //! HTTP/1.1 connections to one address, one request at a time on each.
 //!
 //! A connection is put back when its response has ended, and its request too: where the answer came first, what is left of
-//! the request is sent in a task of its own, for as long as the server takes it and the client has more. The latest is taken first, so that the others can grow old and be closed. One
-//! that its server has closed meanwhile is found out when it is taken, or when it is looked after.
+//! the request is sent in a task of its own, for as long as the server takes it and the client has more. The latest is taken
+//! first, so that the others can grow old and be closed. One that its server has closed meanwhile is found out when it is
+//! taken, or when it is looked after.
 
 use super::connections::{Connections, Lease};
 use crate::{

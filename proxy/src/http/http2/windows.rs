@@ -7,9 +7,10 @@
 //! connection on which nothing moves holds no more than before, so that nobody has to be woken for it. That is never an error
 //! to anybody, and slows only what is large. It ends when half the crowd has gone.
 //!
-//! Against those who go on nevertheless there is [`MOST`]: a body that would be one more to wait is reset, for whoever takes
-//! what is his never waits for long. Together a worker holds about `CROWD * STREAM_WINDOW + MOST * SMALL`, 96 MiB, and what is
-//! on its way when a crowd has formed within one round trip, which the windows of connections bound.
+//! Against those who go on nevertheless there is [`MOST`]: a body that would be one more to wait is reset. It may be that of
+//! somebody who takes what is his, only not at once: whoever holds so many of a worker's places keeps others from large
+//! bodies, not from small ones, and fills no memory. Together a worker holds about `CROWD * STREAM_WINDOW + MOST * SMALL`,
+//! 96 MiB, and what is on its way when a crowd has formed within one round trip, which the windows of connections bound.
 
 use crate::http::limits::STREAM_WINDOW;
 use std::cell::Cell;
