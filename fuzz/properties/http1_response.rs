@@ -31,6 +31,10 @@ pub fn holds(bytes: &[u8]) {
 /// The first response: its status and body, and what comes after it.
 fn naive<'b>(bytes: &'b [u8], method: &Method) -> Option<(&'b [u8], Vec<u8>, &'b [u8])> {
     let mut rest = bytes;
+    // Empty lines before a message are passed over, as a request's are (RFC 9112 section 2.2).
+    while let Some(left) = rest.strip_prefix(b"\r\n") {
+        rest = left;
+    }
     let mut words = line(&mut rest)?.splitn(3, |byte| *byte == b' ');
     let (version, status) = (words.next()?, words.next()?);
     if !(version == b"HTTP/1.1" || version == b"HTTP/1.0") || status.len() != 3 {
