@@ -31,7 +31,8 @@ pub fn holds(bytes: &[u8]) {
 /// The first response: its status and body, and what comes after it.
 fn naive<'b>(bytes: &'b [u8], method: &Method) -> Option<(&'b [u8], Vec<u8>, &'b [u8])> {
     let mut rest = bytes;
-    // Empty lines before a message are passed over, as a request's are (RFC 9112 section 2.2).
+    // Empty lines before an answer are passed over. RFC 9112 section 2.2 asks that of servers alone, but readers of answers
+    // do so too, and they are no part of a body: nobody takes them for something else.
     while let Some(left) = rest.strip_prefix(b"\r\n") {
         rest = left;
     }
